@@ -1,0 +1,209 @@
+//! Links to an orchestrator. ALPN [`ALPN`].
+//!
+//! Each connection starts with a stream on which the member shows its ticket ([`Hello`]) and learns the pool
+//! ([`Welcome`]). A node keeps that stream: state up, probes down. A client opens one more stream for each question.
+
+use crate::{
+    grant::{Hold, MatchReply, MatchRequest, WorkerEvidence},
+    ids::{ModelDigest, NodeId, PoolId},
+    ipc::ModelFacts,
+    signed::Signed,
+};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+
+/// Protocol name and version in the TLS handshake.
+pub const ALPN: &[u8] = b"darkbloom/link/1";
+
+/// A node sends its state this often when nothing changes.
+pub const HEARTBEAT_MS: u64 = 2_000;
+/// An idle node is gone after this long without a word.
+pub const HEARTBEAT_MS_MAX: u64 = 6_000;
+/// A node that a client reports must answer a probe within this time.
+pub const PROBE_MS_MAX: u64 = 500;
+
+/// First message of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hello {
+    /// Which pool.
+    pub pool: PoolId,
+    /// The admission secret of the ticket; a member that is known already needs none.
+    pub secret: Option<[u8; 32]>,
+    /// What it comes as.
+    pub role: Role,
+    /// Version of its program, for people.
+    pub version: String,
+}
+
+/// What a member comes as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// Lends its machine.
+    Node,
+    /// Asks.
+    Client,
+}
+
+/// Answer to [`Hello`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HelloReply {
+    /// Admitted.
+    Welcome(Welcome),
+    /// Not admitted.
+    Denied(Denied),
+}
+
+/// What a member learns on admission.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Welcome {
+    /// Machines whose permits hold in this pool.
+    pub orchestrators: Vec<NodeId>,
+    /// The models of the pool; the first is the default.
+    pub models: Vec<ModelEntry>,
+}
+
+/// Why a member was not admitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Denied {
+    /// The orchestrator serves another pool.
+    #[error("this orchestrator serves another pool")]
+    OtherPool,
+    /// Unknown machine without a valid secret.
+    #[error("the ticket does not admit this machine: ask for a new ticket")]
+    NotAdmitted,
+    /// Too many connections.
+    #[error("the orchestrator is full")]
+    Full,
+}
+
+/// A model of the pool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelEntry {
+    /// Canonical name.
+    pub name: String,
+    /// Other names.
+    pub aliases: Vec<String>,
+    /// The file.
+    pub digest: ModelDigest,
+    /// Its length in bytes.
+    pub bytes: u64,
+    /// Its licence, as an SPDX expression or the name its authors gave it.
+    pub licence: String,
+    /// Since when the pool has it, in seconds since 1970.
+    pub created_unix_s: u64,
+}
+
+/// A node's messages, after its welcome.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum FromNode {
+    /// The whole state; sent on every change and every [`HEARTBEAT_MS`].
+    State(NodeState),
+    /// Answer to a probe.
+    Alive {
+        /// The probe's number.
+        probe: u64,
+    },
+    /// Out of routing, at once.
+    Goodbye,
+}
+
+/// What a node can do now.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NodeState {
+    /// What people call the machine.
+    pub label: String,
+    /// Where it listens.
+    pub addresses: Vec<SocketAddr>,
+    /// Its workers that are ready.
+    pub workers: Vec<WorkerState>,
+    /// Tasks that it runs now.
+    pub active_tasks: u32,
+    /// Why it takes no work now, if so.
+    pub hold: Option<Hold>,
+}
+
+/// One ready worker.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WorkerState {
+    /// The model's entry, so that a pool learns of models that its nodes bring.
+    pub model: ModelEntry,
+    /// What the model is.
+    pub facts: ModelFacts,
+    /// Keys and measurement, signed by the node.
+    pub evidence: Signed<WorkerEvidence>,
+    /// Tasks in it.
+    pub active_tasks: u32,
+}
+
+/// An orchestrator's messages to a node, after its welcome.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ToNode {
+    /// Answer at once with [`FromNode::Alive`].
+    Probe {
+        /// To be given back.
+        probe: u64,
+    },
+}
+
+/// A client's question: one stream each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Question {
+    /// Who can take this?
+    Match(MatchRequest),
+    /// Which models are there?
+    Models,
+    /// This node went silent or broke off while it served me.
+    Report {
+        /// Which.
+        node: NodeId,
+    },
+    /// The pool as the orchestrator sees it.
+    Nodes,
+}
+
+/// An orchestrator's answer.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Answer {
+    /// To `Match`.
+    Match(MatchReply),
+    /// To `Models`: each with the number of nodes that can serve it now and the context they give; the first is the
+    /// default.
+    Models(Vec<ModelOffer>),
+    /// To `Report`: noted.
+    Noted,
+    /// To `Nodes`.
+    Nodes(Vec<NodeRow>),
+    /// The question could not be read.
+    Malformed,
+}
+
+/// A model and who can serve it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelOffer {
+    /// The model.
+    pub entry: ModelEntry,
+    /// Nodes that can serve it now.
+    pub ready_nodes: u32,
+    /// The longest context that one of them gives; 0 where none is ready.
+    pub context_tokens: u32,
+}
+
+/// One node as an orchestrator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeRow {
+    /// The node.
+    pub node: NodeId,
+    /// What people call the machine.
+    pub label: String,
+    /// Names of the models that it serves.
+    pub models: Vec<String>,
+    /// Tasks that it runs.
+    pub active_tasks: u32,
+    /// Tasks that it can run at once.
+    pub slots: u32,
+    /// Why it gets no work, if so.
+    pub hold: Option<Hold>,
+    /// Since when it is in this condition, in milliseconds since 1970.
+    pub since_unix_ms: u64,
+}

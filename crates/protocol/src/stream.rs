@@ -1,0 +1,74 @@
+//! Between client and node: one QUIC stream for one task. The client sends [`Open`] and then only listens; resetting the
+//! stream cancels the task. ALPN [`ALPN`].
+
+use crate::{
+    grant::Permit,
+    ipc::Rejection,
+    sealing::SealedTask,
+    signed::Signed,
+};
+use serde::{Deserialize, Serialize};
+
+/// Protocol name and version in the TLS handshake.
+pub const ALPN: &[u8] = b"darkbloom/task/1";
+
+/// While a task runs, the node sends something at least this often, so that silence means trouble.
+pub const KEEP_ALIVE_MS: u64 = 250;
+/// Silence after which a client reports the node and gives up on it.
+pub const SILENCE_MS_MAX: u64 = 1_000;
+
+/// The client's one message.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Open {
+    /// The orchestrator's permission.
+    pub permit: Signed<Permit>,
+    /// The task, for the worker.
+    pub sealed: SealedTask,
+}
+
+/// The node's messages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Reply {
+    /// The task is with the worker.
+    Accepted,
+    /// Sealed frames, in order.
+    Frames(Vec<Vec<u8>>),
+    /// Still at work.
+    KeepAlive,
+    /// The answer has ended; its last frame has been sent.
+    Finished,
+    /// The node or its worker did not take the task. Nothing of it was run.
+    Refused(Refused),
+    /// The worker died while it ran the task.
+    WorkerLost,
+}
+
+/// Why a node did not take a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The message could not be read.
+    #[error("malformed request")]
+    Malformed,
+    /// The permit is not of an orchestrator of this pool, or not for this client, node or model.
+    #[error("the permit does not hold here: {why}")]
+    Permit {
+        /// What does not hold.
+        why: String,
+    },
+    /// The permit was used before.
+    #[error("the permit has been used before")]
+    Replayed,
+    /// No place.
+    #[error("the node is full")]
+    Full,
+    /// The node takes no more.
+    #[error("the node is draining")]
+    Draining,
+    /// The worker is not ready.
+    #[error("the worker is not ready")]
+    NotReady,
+    /// The worker's own no.
+    #[error("{0}")]
+    Worker(Rejection),
+}

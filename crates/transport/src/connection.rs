@@ -1,0 +1,196 @@
+use iroh::endpoint::{ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
+use protocol::{
+    codec::{self, CodecError},
+    ids::NodeId,
+};
+use serde::{Serialize, de::DeserializeOwned};
+
+/// A connection to a machine that has proven who it is.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    inner: iroh::endpoint::Connection,
+    remote: NodeId,
+}
+
+/// Why a message was not sent.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The message exceeds its limit.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The peer does not want to hear more.
+    #[error("the peer stopped listening")]
+    Stopped,
+    /// The connection is gone.
+    #[error("connection lost: {0}")]
+    Lost(String),
+}
+
+/// Why a message was not received.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReceiveError {
+    /// Too long, or not the message it should be.
+    #[error(transparent)]
+    Codec(#[from] CodecError),
+    /// The stream ended in the middle of a message.
+    #[error("the stream ended in the middle of a message")]
+    Truncated,
+    /// The peer gave the stream up.
+    #[error("the peer cancelled")]
+    Reset,
+    /// The connection is gone.
+    #[error("connection lost: {0}")]
+    Lost(String),
+}
+
+impl Connection {
+    pub(crate) fn new(inner: iroh::endpoint::Connection) -> Self {
+        let remote = NodeId(*inner.remote_id().as_bytes());
+        Self { inner, remote }
+    }
+
+    /// The machine on the other end.
+    pub fn remote(&self) -> NodeId {
+        self.remote
+    }
+
+    /// The protocol that both agreed on.
+    pub fn alpn(&self) -> &[u8] {
+        self.inner.alpn()
+    }
+
+    /// A new stream. The peer sees it with the first message.
+    pub async fn open_stream(&self) -> Result<(Sender, Receiver), SendError> {
+        let (send, receive) = self.inner.open_bi().await.map_err(|error| SendError::Lost(error.to_string()))?;
+        Ok((Sender::new(send), Receiver(receive)))
+    }
+
+    /// The next stream that the peer opens; `None` when the connection is gone.
+    pub async fn accept_stream(&self) -> Option<(Sender, Receiver)> {
+        let (send, receive) = self.inner.accept_bi().await.ok()?;
+        Some((Sender::new(send), Receiver(receive)))
+    }
+
+    /// Whether it is still there, as far as is known.
+    pub fn is_open(&self) -> bool {
+        self.inner.close_reason().is_none()
+    }
+
+    /// Waits for its end and says why.
+    pub async fn closed(&self) -> String {
+        match self.inner.closed().await {
+            ConnectionError::ApplicationClosed(close) => String::from_utf8_lossy(&close.reason).into_owned(),
+            error => error.to_string(),
+        }
+    }
+
+    /// Ends it; `why` reaches the peer.
+    pub fn close(&self, why: &str) {
+        self.inner.close(VarInt::from_u32(0), why.as_bytes());
+    }
+}
+
+/// The sending half of a stream. Dropping it without [`Sender::finish`] resets the stream.
+#[derive(Debug)]
+pub struct Sender {
+    stream: SendStream,
+    ended: bool,
+}
+
+impl Sender {
+    fn new(stream: SendStream) -> Self {
+        Self { stream, ended: false }
+    }
+
+    /// Sends one message, at most `limit` bytes long.
+    pub async fn message<T: Serialize>(&mut self, message: &T, limit: usize) -> Result<(), SendError> {
+        self.bytes(&codec::encode_prefixed(message, limit)?).await
+    }
+
+    async fn bytes(&mut self, bytes: &[u8]) -> Result<(), SendError> {
+        self.stream.write_all(bytes).await.map_err(|error| match error {
+            WriteError::Stopped(_) | WriteError::ClosedStream => SendError::Stopped,
+            error => SendError::Lost(error.to_string()),
+        })
+    }
+
+    /// No more messages; those sent are still delivered.
+    pub fn finish(&mut self) {
+        self.ended = true;
+        // Fails only where the stream has ended already.
+        let _ = self.stream.finish();
+    }
+
+    /// Waits until the peer stops listening, has received everything after [`Sender::finish`], or is gone.
+    pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+        let stopped = self.stream.stopped();
+        async move {
+            // Every outcome is an end.
+            let _ = stopped.await;
+        }
+    }
+
+    /// Gives the stream up; what was sent may be lost.
+    pub fn reset(&mut self) {
+        self.ended = true;
+        let _ = self.stream.reset(VarInt::from_u32(0));
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        // A stream that is dropped is cancelled, not taken for complete.
+        if !self.ended {
+            self.reset();
+        }
+    }
+}
+
+/// The receiving half of a stream. Dropping it tells the peer to stop.
+#[derive(Debug)]
+pub struct Receiver(RecvStream);
+
+impl Receiver {
+    /// The next message, at most `limit` bytes long; `None` at the stream's proper end.
+    pub async fn message<T: DeserializeOwned>(&mut self, limit: usize) -> Result<Option<T>, ReceiveError> {
+        match self.bytes(limit).await? {
+            Some(bytes) => Ok(Some(codec::decode(&bytes, limit)?)),
+            None => Ok(None),
+        }
+    }
+
+    async fn bytes(&mut self, limit: usize) -> Result<Option<Vec<u8>>, ReceiveError> {
+        let mut prefix = [0; codec::PREFIX_BYTES];
+        match self.0.read_exact(&mut prefix).await {
+            Ok(()) => {}
+            Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
+            Err(error) => return Err(receive_error(error)),
+        }
+        let mut bytes = Vec::new();
+        let mut missing = codec::decode_prefix(prefix, limit)?;
+        // Grows with what arrives, so that a length alone costs us nothing.
+        while missing > 0 {
+            let at = bytes.len();
+            let step = missing.min(64 << 10);
+            bytes.resize(at + step, 0);
+            self.0.read_exact(&mut bytes[at..]).await.map_err(receive_error)?;
+            missing -= step;
+        }
+        Ok(Some(bytes))
+    }
+
+    /// Tells the peer that nobody listens.
+    pub fn stop(&mut self) {
+        let _ = self.0.stop(VarInt::from_u32(0));
+    }
+}
+
+fn receive_error(error: ReadExactError) -> ReceiveError {
+    match error {
+        ReadExactError::FinishedEarly(_) => ReceiveError::Truncated,
+        ReadExactError::ReadError(ReadError::Reset(_)) => ReceiveError::Reset,
+        ReadExactError::ReadError(error) => ReceiveError::Lost(error.to_string()),
+    }
+}

@@ -1,0 +1,206 @@
+use crate::Connection;
+use iroh::{
+    Endpoint, EndpointAddr, PublicKey, RelayMode, SecretKey, TransportAddr,
+    endpoint::{QuicTransportConfig, VarInt, presets},
+};
+use protocol::ids::NodeId;
+use std::{
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+use trust::MachineKey;
+
+/// A handshake that takes longer is given up.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// Often enough to keep the paths of home routers open.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// iroh's limit for one path; a vanished machine is noticed sooner by missing messages.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(15);
+/// Streams that one peer may have open: tasks of one client on one node.
+const STREAMS_MAX: u32 = 256;
+
+/// Where a machine listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listen {
+    /// On this machine only: 127.0.0.1.
+    Loopback {
+        /// 0 lets the system choose.
+        port: u16,
+    },
+    /// On every interface.
+    Network {
+        /// 0 lets the system choose.
+        port: u16,
+    },
+}
+
+impl Listen {
+    /// The same place with another port.
+    pub fn with_port(self, port: u16) -> Self {
+        match self {
+            Self::Loopback { .. } => Self::Loopback { port },
+            Self::Network { .. } => Self::Network { port },
+        }
+    }
+
+    fn sockets(self) -> Vec<SocketAddr> {
+        match self {
+            Self::Loopback { port } => vec![(Ipv4Addr::LOCALHOST, port).into()],
+            Self::Network { port } => vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()],
+        }
+    }
+}
+
+/// Why a machine cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {listen:?}: {why}")]
+pub struct BindError {
+    listen: Listen,
+    why: String,
+}
+
+/// Why another machine cannot be reached.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// Its id is not a key, or no address is known.
+    #[error("no address of machine {} is known", .0.short())]
+    NoAddress(NodeId),
+    /// It did not answer, or is somebody else.
+    #[error("machine {} does not answer at {addresses:?}: {why}", .node.short())]
+    Unreachable {
+        /// Which.
+        node: NodeId,
+        /// Where it was tried.
+        addresses: Vec<SocketAddr>,
+        /// What the network said.
+        why: String,
+    },
+}
+
+/// An incoming connection that came to nothing.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("handshake failed: {0}")]
+pub struct HandshakeError(String);
+
+/// This machine's place in the network.
+#[derive(Debug, Clone)]
+pub struct Transport {
+    endpoint: Endpoint,
+    listen: Listen,
+}
+
+impl Transport {
+    /// Listens as the machine of `key` for the given protocols; none: dials only.
+    pub async fn bind(key: &MachineKey, listen: Listen, alpns: &[&[u8]]) -> Result<Self, BindError> {
+        let fail = |why: String| BindError { listen, why };
+        let mut builder = Endpoint::builder(presets::Minimal)
+            .secret_key(SecretKey::from_bytes(&key.seed()))
+            .alpns(alpns.iter().map(|alpn| alpn.to_vec()).collect())
+            .relay_mode(RelayMode::Disabled)
+            .transport_config(quic_config())
+            .clear_ip_transports();
+        for socket in listen.sockets() {
+            builder = builder.bind_addr(socket).map_err(|error| fail(error.to_string()))?;
+        }
+        let endpoint = builder.bind().await.map_err(|error| fail(root_cause(&error)))?;
+        Ok(Self { endpoint, listen })
+    }
+
+    /// This machine.
+    pub fn id(&self) -> NodeId {
+        NodeId(*self.endpoint.id().as_bytes())
+    }
+
+    /// Where other machines reach this one.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let mut addresses: Vec<SocketAddr> = match self.listen {
+            Listen::Loopback { .. } => self.endpoint.bound_sockets(),
+            Listen::Network { .. } => self.endpoint.addr().ip_addrs().copied().collect(),
+        };
+        addresses.retain(|address| is_dialable(address.ip()));
+        addresses.truncate(protocol::limits::ADDRESSES_MAX);
+        addresses
+    }
+
+    /// The port it listens on, to be asked for again after a restart.
+    pub fn port(&self) -> u16 {
+        self.endpoint.bound_sockets().first().map_or(0, SocketAddr::port)
+    }
+
+    /// Connects to a machine and makes sure that it is the one.
+    pub async fn connect(
+        &self,
+        node: NodeId,
+        addresses: &[SocketAddr],
+        alpn: &'static [u8],
+    ) -> Result<Connection, ConnectError> {
+        let id = PublicKey::from_bytes(node.as_bytes()).map_err(|_| ConnectError::NoAddress(node))?;
+        if addresses.is_empty() {
+            return Err(ConnectError::NoAddress(node));
+        }
+        let unreachable =
+            |why: String| ConnectError::Unreachable { node, addresses: addresses.to_vec(), why };
+        let to = EndpointAddr::from_parts(id, addresses.iter().map(|address| TransportAddr::Ip(*address)));
+        match tokio::time::timeout(HANDSHAKE_TIME_MAX, self.endpoint.connect(to, alpn)).await {
+            Ok(Ok(connection)) => Ok(Connection::new(connection)),
+            Ok(Err(error)) => Err(unreachable(root_cause(&error))),
+            Err(_) => Err(unreachable(format!("no answer within {} s", HANDSHAKE_TIME_MAX.as_secs()))),
+        }
+    }
+
+    /// The next machine that knocks; `None` after [`Transport::close`]. The handshake is the caller's to await, in a
+    /// task of its own, so that one slow machine does not hold up the others.
+    pub async fn accept(&self) -> Option<Incoming> {
+        self.endpoint.accept().await.map(Incoming)
+    }
+
+    /// Tells every peer, and ends.
+    pub async fn close(&self) {
+        self.endpoint.close().await;
+    }
+}
+
+/// A machine that knocks.
+pub struct Incoming(iroh::endpoint::Incoming);
+
+impl Incoming {
+    /// Lets it in, once it has proven who it is.
+    pub async fn handshake(self) -> Result<Connection, HandshakeError> {
+        let accepting = self.0.accept().map_err(|error| HandshakeError(error.to_string()))?;
+        match tokio::time::timeout(HANDSHAKE_TIME_MAX, accepting).await {
+            Ok(Ok(connection)) => Ok(Connection::new(connection)),
+            Ok(Err(error)) => Err(HandshakeError(error.to_string())),
+            Err(_) => Err(HandshakeError("too slow".to_owned())),
+        }
+    }
+
+    /// Turns it away, at the least cost.
+    pub fn refuse(self) {
+        self.0.refuse();
+    }
+}
+
+fn quic_config() -> QuicTransportConfig {
+    QuicTransportConfig::builder()
+        .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
+        .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .keep_alive_interval(KEEP_ALIVE)
+        .max_idle_timeout(Some(IDLE_TIME_MAX.try_into().expect("15 s fit")))
+        .default_path_keep_alive_interval(KEEP_ALIVE)
+        .default_path_max_idle_timeout(IDLE_TIME_MAX)
+        .datagram_receive_buffer_size(None)
+        .build()
+}
+
+fn is_dialable(ip: IpAddr) -> bool {
+    !ip.is_unspecified() && !ip.is_multicast()
+}
+
+fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,128 @@
+use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
+use protocol::{
+    ids::NodeId,
+    signed::{Signable, Signed},
+};
+use std::fmt;
+use zeroize::Zeroizing;
+
+/// A machine's Ed25519 key. Its public half is the machine's [`NodeId`]. Wiped when dropped.
+#[derive(Clone)]
+pub struct MachineKey(SigningKey);
+
+/// A signature that does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignatureError {
+    /// The signer's id is not a key.
+    #[error("the signer's id is not a public key")]
+    Signer,
+    /// Signed by another, over another kind, or changed.
+    #[error("the signature does not hold")]
+    Signature,
+    /// Authentic, but not the payload it should be.
+    #[error("malformed payload")]
+    Malformed,
+}
+
+impl MachineKey {
+    /// A fresh key from the system's random source.
+    pub fn generate() -> Self {
+        let mut seed = Zeroizing::new([0; 32]);
+        getrandom::fill(&mut *seed).expect("the operating system has a random source");
+        Self::from_seed(&seed)
+    }
+
+    /// The key of a stored seed.
+    pub fn from_seed(seed: &[u8; 32]) -> Self {
+        Self(SigningKey::from_bytes(seed))
+    }
+
+    /// The seed, to be stored where only its owner reads.
+    pub fn seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+
+    /// The machine's id.
+    pub fn id(&self) -> NodeId {
+        NodeId(self.0.verifying_key().to_bytes())
+    }
+
+    /// Signs a payload.
+    ///
+    /// # Panics
+    /// If the payload exceeds [`protocol::limits::SIGNED_BYTES_MAX`], which no payload that we build does.
+    pub fn sign<T: Signable>(&self, value: &T) -> Signed<T> {
+        Signed::new(self.id(), value, |message| self.0.sign(message).to_bytes())
+            .expect("payloads that we build are within their limit")
+    }
+}
+
+impl fmt::Debug for MachineKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MachineKey({:?})", self.id())
+    }
+}
+
+/// The payload, if its signature holds. The caller decides whether `signer` is to be believed.
+pub fn open<T: Signable>(signed: &Signed<T>) -> Result<T, SignatureError> {
+    let key = VerifyingKey::from_bytes(signed.signer.as_bytes()).map_err(|_| SignatureError::Signer)?;
+    key.verify_strict(&signed.message(), &Signature::from_bytes(&signed.signature()))
+        .map_err(|_| SignatureError::Signature)?;
+    signed.decode_unverified().map_err(|_| SignatureError::Malformed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::{Deserialize, Serialize};
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct One(u32);
+    impl Signable for One {
+        const CONTEXT: &'static str = "one";
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Two(u32);
+    impl Signable for Two {
+        const CONTEXT: &'static str = "two";
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_signer_kind_and_payload_only() {
+        let key = MachineKey::generate();
+        let signed = key.sign(&One(7));
+        assert_eq!(open(&signed), Ok(One(7)));
+
+        let mut other_signer = signed.clone();
+        other_signer.signer = MachineKey::generate().id();
+        assert_eq!(open(&other_signer), Err(SignatureError::Signature));
+
+        let mut changed = signed.clone();
+        changed.payload[0] ^= 1;
+        assert_eq!(open(&changed), Err(SignatureError::Signature));
+
+        let bytes = postcard::to_stdvec(&signed).unwrap();
+        let other_kind: Signed<Two> = postcard::from_bytes(&bytes).unwrap();
+        assert_eq!(open(&other_kind), Err(SignatureError::Signature));
+    }
+
+    #[test]
+    fn a_weak_key_signs_nothing() {
+        // The neutral point: with it a fixed signature "holds" for any message unless verification is strict.
+        let mut signed = MachineKey::generate().sign(&One(7));
+        let mut neutral = [0; 32];
+        neutral[0] = 1;
+        signed.signer = NodeId(neutral);
+        signed.signature = (neutral, [0; 32]);
+        assert!(open(&signed).is_err());
+    }
+
+    #[test]
+    fn a_seed_brings_the_same_machine_back() {
+        let key = MachineKey::generate();
+        assert_eq!(MachineKey::from_seed(&key.seed()).id(), key.id());
+        assert!(!format!("{key:?}").contains(&protocol::ids::NodeId(*key.seed()).to_string()));
+    }
+}

@@ -1,0 +1,107 @@
+//! What may depend on what.
+
+use super::Outcome;
+use crate::failure::Failure;
+use crate::process::{cargo, output};
+use crate::workspace::Workspace;
+
+/// Our crates from the ground up; the rows of `ARCHITECTURE.md`. A crate depends only on crates of lower rows, so time,
+/// randomness and I/O enter at the top.
+const ROWS: &[&[&str]] = &[
+    &["protocol"],
+    &["trust"],
+    &["registry"],
+    &["scheduler"],
+    &["transport", "swarm", "engine"],
+    &["client", "node", "orchestrator", "worker"],
+    &["gateway", "testbed"],
+    &["darkbloom"],
+];
+
+/// What the worker must not link: it holds plaintext and the model, and its sandbox leaves it one socket pair.
+const NETWORKING: &[&str] = &[
+    "iroh", "iroh-base", "iroh-relay", "quinn", "noq", "tokio", "mio", "socket2", "hyper", "reqwest", "axum", "rustls",
+    "ring", "hickory-resolver", "transport", "swarm", "client", "gateway",
+];
+
+pub(super) fn between_crates(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let members = output(&mut cargo(workspace, "tree --workspace --locked --depth 0 --prefix none --format {p}"))?;
+    let mut faults = Vec::new();
+    let mut count = 0;
+    for name in members.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty() && *name != "xtask") {
+        count += 1;
+        let manifest = workspace.read(&format!("crates/{name}/Cargo.toml"))?;
+        faults.extend(faults_of(name, &dependencies(&manifest)));
+    }
+    faults.iter().for_each(|fault| println!("{fault}"));
+    if faults.is_empty() {
+        Ok(Outcome::Passed(format!("{count} crates")))
+    } else {
+        Err(Failure::new("a dependency does not point down").hint("ARCHITECTURE.md says the rows"))
+    }
+}
+
+fn row(name: &str) -> Option<usize> {
+    ROWS.iter().position(|row| row.contains(&name))
+}
+
+fn faults_of(name: &str, dependencies: &[&str]) -> Vec<String> {
+    let Some(own) = row(name) else {
+        return vec![format!("{name}: is in no row; give it one in ARCHITECTURE.md and xtask/src/ci/layers.rs")];
+    };
+    dependencies
+        .iter()
+        .filter(|dependency| row(dependency).is_some_and(|other| other >= own))
+        .map(|dependency| format!("{name}: depends on `{dependency}`, which is not below it"))
+        .collect()
+}
+
+/// Names in the `[dependencies]` tables of a manifest; those for tests may point anywhere.
+fn dependencies(manifest: &str) -> Vec<&str> {
+    let mut names = Vec::new();
+    let mut inside = false;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line.ends_with("dependencies]") && !line.contains("dev-dependencies");
+        } else if inside && let Some((name, _)) = line.split_once(['.', ' ', '=']) {
+            names.push(name);
+        }
+    }
+    names
+}
+
+pub(super) fn worker_tree(workspace: &Workspace) -> Result<Outcome, Failure> {
+    let line = "tree --package worker --edges normal --target all --locked --prefix none --no-dedupe --format {p}";
+    let tree = output(&mut cargo(workspace, line))?;
+    let names: std::collections::BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    let found: Vec<&str> = NETWORKING.iter().copied().filter(|name| names.contains(name)).collect();
+    if !names.contains("worker") || !names.contains("llama-cpp-2") {
+        return Err(Failure::new("the tree of `worker` does not look like one"));
+    }
+    if found.is_empty() {
+        return Ok(Outcome::Passed(format!("{} crates in the worker", names.len())));
+    }
+    Err(Failure::new(format!("the worker would link networking code: {}", found.join(", ")))
+        .hint(format!("cargo tree --package worker --edges normal --invert {}", found[0])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dependency_upwards_or_sideways_is_a_fault() {
+        assert_eq!(faults_of("node", &["protocol", "transport", "tokio"]), Vec::<String>::new());
+        assert_eq!(faults_of("node", &["client"]).len(), 1);
+        assert_eq!(faults_of("protocol", &["darkbloom"]).len(), 1);
+        assert_eq!(faults_of("something-new", &[]).len(), 1);
+    }
+
+    #[test]
+    fn dependencies_for_tests_do_not_count() {
+        let manifest = "[package]\nname = \"a\"\n[dependencies]\nprotocol.workspace = true\nserde = \"1\"\n\
+                        [dev-dependencies]\ntestbed.workspace = true\n\
+                        [target.'cfg(unix)'.dependencies]\nnix.workspace = true\n";
+        assert_eq!(dependencies(manifest), ["protocol", "serde", "nix"]);
+    }
+}

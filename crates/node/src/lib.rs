@@ -1,1 +1,180 @@
-//! node
+//! The node daemon: lends a machine to a pool.
+//!
+//! It starts the sandboxed worker and keeps it alive ([`worker`]), tells the orchestrators what it can do ([`link`]),
+//! and carries sealed tasks from clients to the worker and sealed frames back ([`serve`]). It holds ciphertext and counts;
+//! there is no key in this process that opens either (promise P1).
+//!
+//! ```no_run
+//! # async fn example(config: node::NodeConfig) -> Result<(), node::StartError> {
+//! let node = node::Node::start(config).await?;
+//! node.ready().await;
+//! println!("{:?}", node.status());
+//! node.shutdown(std::time::Duration::from_secs(30)).await;
+//! # Ok(()) }
+//! ```
+//!
+//! Invariants:
+//! * a task is passed on only with a permit that an orchestrator of the pool signed for this client, this node and this
+//!   task, and each permit once;
+//! * the node, not the orchestrator, has the last word on its capacity;
+//! * what happens to one task, one client or one orchestrator never holds up another;
+//! * whenever the node takes no work, [`NodeStatus::hold`] says why.
+
+mod clock;
+mod link;
+mod permits;
+mod serve;
+mod state;
+mod status;
+mod worker;
+
+pub use status::{LinkStatus, NodeStatus, WorkerStatus};
+
+use protocol::{grant::Hold, ids::NodeId, link::ModelEntry, ticket::Ticket};
+use state::Shared;
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use transport::{Listen, Transport};
+use trust::MachineKey;
+
+/// What a node needs to start.
+#[derive(Debug, Clone)]
+pub struct NodeConfig {
+    /// The machine's key.
+    pub key: MachineKey,
+    /// Where it takes connections from clients.
+    pub listen: Listen,
+    /// The pool that it lends itself to.
+    pub ticket: Ticket,
+    /// What people call the machine.
+    pub label: String,
+    /// The worker's program.
+    pub worker_program: PathBuf,
+    /// The model that it serves.
+    pub model: ModelEntry,
+    /// The model's file, verified.
+    pub model_file: PathBuf,
+    /// How the worker runs it.
+    pub worker: WorkerSettings,
+}
+
+/// How a worker runs its model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerSettings {
+    /// Tokens of context for one task; `None`: the model's own, within the worker's default bound.
+    pub context_tokens: Option<u32>,
+    /// Tasks at once.
+    pub slots: u32,
+    /// Threads; `None`: one for each core.
+    pub threads: Option<u32>,
+}
+
+impl Default for WorkerSettings {
+    fn default() -> Self {
+        Self { context_tokens: None, slots: 8, threads: None }
+    }
+}
+
+/// Why a node did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// No place to listen.
+    #[error(transparent)]
+    Bind(#[from] transport::BindError),
+    /// The worker's program cannot be read.
+    #[error("cannot read the worker's program {}: {why}", .path.display())]
+    WorkerProgram {
+        /// Where it was looked for.
+        path: PathBuf,
+        /// What the system said.
+        why: std::io::Error,
+    },
+    /// The pool does not admit this machine.
+    #[error("the pool does not admit this machine: {0}")]
+    Denied(protocol::link::Denied),
+}
+
+/// A running node.
+pub struct Node {
+    shared: Arc<Shared>,
+    transport: Transport,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Node {
+    /// Starts the worker, the links and the listener. Returns when an orchestrator has admitted the machine, or at once
+    /// where none answers yet: links are tried until [`Node::shutdown`].
+    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+        let measurement = measure(&config.worker_program).await?;
+        let transport = Transport::bind(&config.key, config.listen, &[protocol::stream::ALPN]).await?;
+        let orchestrators = config.ticket.orchestrators.clone();
+        let shared = Arc::new(Shared::new(config, measurement, transport.addresses()));
+        let node = Self { shared, transport, tasks: TaskTracker::new(), stop: CancellationToken::new() };
+
+        node.tasks.spawn(worker::supervise(Arc::clone(&node.shared), node.stop.clone()));
+        node.tasks.spawn(serve::listen(Arc::clone(&node.shared), node.transport.clone(), node.tasks.clone()));
+        let mut first = Vec::new();
+        for orchestrator in orchestrators {
+            let (admitted, admission) = tokio::sync::oneshot::channel();
+            let shared = Arc::clone(&node.shared);
+            node.tasks.spawn(link::keep(shared, node.transport.clone(), orchestrator, admitted, node.stop.clone()));
+            first.push(admission);
+        }
+        for admission in first {
+            if let Ok(link::Admission::Denied(denied)) = admission.await {
+                node.shutdown(Duration::ZERO).await;
+                return Err(StartError::Denied(denied));
+            }
+        }
+        Ok(node)
+    }
+
+    /// This machine.
+    pub fn id(&self) -> NodeId {
+        self.transport.id()
+    }
+
+    /// Where clients reach it.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.transport.addresses()
+    }
+
+    /// The port it listens on, to be asked for again after a restart.
+    pub fn port(&self) -> u16 {
+        self.transport.port()
+    }
+
+    /// Waits until the worker has loaded its model and the pool knows.
+    pub async fn ready(&self) {
+        self.shared.wait_until(|state| state.hold().is_none() && state.is_linked()).await;
+    }
+
+    /// The node as it is now.
+    pub fn status(&self) -> NodeStatus {
+        status::of(&self.shared, self.addresses())
+    }
+
+    /// Takes no more tasks, says goodbye, finishes those that run for at most `drain`, then ends the worker.
+    pub async fn shutdown(&self, drain: Duration) {
+        self.shared.update(|state| state.owner_hold = Some(Hold::Draining));
+        let idle = self.shared.wait_until(|state| state.active_tasks() == 0);
+        if tokio::time::timeout(drain, idle).await.is_err() {
+            tracing::warn!("tasks were still running at the end of the drain time");
+        }
+        self.stop.cancel();
+        self.tasks.close();
+        self.shared.stopped().await;
+        self.transport.close().await;
+        self.tasks.wait().await;
+    }
+}
+
+/// BLAKE3 of the worker's program: what the evidence says is running.
+async fn measure(path: &std::path::Path) -> Result<[u8; 32], StartError> {
+    let fail = |why| StartError::WorkerProgram { path: path.to_owned(), why };
+    let program = tokio::fs::read(path).await.map_err(fail)?;
+    let hash = tokio::task::spawn_blocking(move || *blake3::hash(&program).as_bytes()).await;
+    hash.map_err(|_| fail(std::io::Error::other("hashing was interrupted")))
+}

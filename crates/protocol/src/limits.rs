@@ -4,8 +4,10 @@
 pub const TASK_BYTES_MAX: usize = 4 << 20;
 /// Longest plaintext of one answer frame, in bytes, before padding.
 pub const FRAME_BYTES_MAX: usize = 256 << 10;
-/// Longest message on the stream between client and node: a sealed task with its permit.
+/// Longest message on the stream between client and node: a sealed task, or a batch of frames.
 pub const STREAM_MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Longest permit on the stream between client and node.
+pub const PERMIT_BYTES_MAX: usize = 4 << 10;
 /// Longest message on a link to an orchestrator.
 pub const LINK_MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Longest message between a node daemon and its worker.
@@ -42,3 +44,41 @@ pub const PERMIT_LIFETIME_MS: u64 = 30_000;
 pub const EVIDENCE_LIFETIME_MS: u64 = 60 * 60 * 1000;
 /// How far clocks of members may differ, in milliseconds.
 pub const CLOCK_SKEW_MS_MAX: u64 = 60_000;
+
+/// Machines that have ever been members of one pool.
+pub const MEMBERS_MAX: usize = 1 << 17;
+/// Orchestrators of one pool.
+pub const ORCHESTRATORS_MAX: usize = 16;
+/// Models of one pool. With their names they fit one message of a link.
+pub const MODELS_MAX: usize = 256;
+/// Other names of one model.
+pub const MODEL_ALIASES_MAX: usize = 8;
+/// Bytes of the name of a model's licence.
+pub const LICENCE_BYTES_MAX: usize = 200;
+/// Longest fact of a pool's registry.
+pub const FACT_BYTES_MAX: usize = 16 << 10;
+
+/// Connections to one orchestrator; an idle one costs it about 100 kB.
+pub const LINKS_MAX: usize = 20_000;
+/// Connections that have not shown a ticket yet.
+pub const LINKS_UNADMITTED_MAX: usize = 256;
+/// Connections of one client to one orchestrator.
+pub const LINKS_PER_CLIENT_MAX: usize = 16;
+/// Nodes that one orchestrator keeps in mind, linked or lately gone.
+pub const NODES_MAX: usize = 1 << 14;
+/// Longest first message of a connection to an orchestrator.
+pub const HELLO_BYTES_MAX: usize = 4 << 10;
+/// Longest message of a node on its link.
+pub const NODE_MESSAGE_BYTES_MAX: usize = 256 << 10;
+/// Longest question of a client.
+pub const QUESTION_BYTES_MAX: usize = 16 << 10;
+/// Longest evidence of one worker.
+pub const EVIDENCE_BYTES_MAX: usize = 4 << 10;
+/// Nodes that one question may exclude.
+pub const EXCLUDED_MAX: usize = 64;
+/// Characters of what people call a machine.
+pub const LABEL_CHARS_MAX: usize = 64;
+/// Characters of a sentence in which a machine says what is wrong with it.
+pub const WHY_CHARS_MAX: usize = 200;
+/// Places of one worker that are believed.
+pub const SLOTS_MAX: u32 = 1024;

@@ -132,8 +132,10 @@ pub struct WorkerState {
     pub facts: ModelFacts,
     /// Keys and measurement, signed by the node.
     pub evidence: Signed<WorkerEvidence>,
-    /// Tasks in it.
+    /// Tasks in it, running or waiting.
     pub active_tasks: u32,
+    /// Tasks that it takes before it is full: its slots and a short queue.
+    pub capacity: u32,
 }
 
 /// An orchestrator's messages to a node, after its welcome.

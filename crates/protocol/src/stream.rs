@@ -1,12 +1,10 @@
-//! Between client and node: one QUIC stream for one task. The client sends [`Open`] and then only listens; resetting the
-//! stream cancels the task. ALPN [`ALPN`].
+//! Between client and node: one QUIC stream for one task. ALPN [`ALPN`].
+//!
+//! The client sends its permit, a `Signed<Permit>` of at most [`crate::limits::PERMIT_BYTES_MAX`], and behind it the
+//! [`crate::sealing::SealedTask`]: a node reads the large message of a client with a valid permit only. Then the client
+//! listens to [`Reply`]s; when it stops listening, the task is cancelled.
 
-use crate::{
-    grant::Permit,
-    ipc::Rejection,
-    sealing::SealedTask,
-    signed::Signed,
-};
+use crate::ipc::Rejection;
 use serde::{Deserialize, Serialize};
 
 /// Protocol name and version in the TLS handshake.
@@ -16,15 +14,6 @@ pub const ALPN: &[u8] = b"darkbloom/task/1";
 pub const KEEP_ALIVE_MS: u64 = 250;
 /// Silence after which a client reports the node and gives up on it.
 pub const SILENCE_MS_MAX: u64 = 1_000;
-
-/// The client's one message.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Open {
-    /// The orchestrator's permission.
-    pub permit: Signed<Permit>,
-    /// The task, for the worker.
-    pub sealed: SealedTask,
-}
 
 /// The node's messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

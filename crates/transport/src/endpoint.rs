@@ -18,6 +18,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const IDLE_TIME_MAX: Duration = Duration::from_secs(15);
 /// Streams that one peer may have open: tasks of one client on one node.
 const STREAMS_MAX: u32 = 256;
+/// What one peer may send before it is read: bounds the memory of a connection.
+const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
 /// Where a machine listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +188,8 @@ fn quic_config() -> QuicTransportConfig {
     QuicTransportConfig::builder()
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))
         .max_concurrent_uni_streams(VarInt::from_u32(0))
+        .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
+        .stream_receive_window(VarInt::from_u32(STREAM_WINDOW_BYTES))
         .keep_alive_interval(KEEP_ALIVE)
         .max_idle_timeout(Some(IDLE_TIME_MAX.try_into().expect("15 s fit")))
         .default_path_keep_alive_interval(KEEP_ALIVE)

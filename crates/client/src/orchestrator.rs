@@ -1,0 +1,130 @@
+//! The link to whichever orchestrator of the ticket answers, made anew when it breaks.
+
+use crate::AskError;
+use protocol::{
+    limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
+    link::{ALPN, Answer, Hello, HelloReply, Question, Role},
+    ticket::Ticket,
+};
+use std::{sync::Mutex, time::Duration};
+use tokio::time::timeout;
+use transport::{Connection, ReceiveError, SendError, Transport};
+
+/// An orchestrator answers from memory; one that takes longer is as good as gone.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+
+pub(crate) struct Orchestrators {
+    ticket: Ticket,
+    current: Mutex<Option<Connection>>,
+    // Held while connecting, so that many tasks make one link.
+    connecting: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error("{0}")]
+    Connect(#[from] transport::ConnectError),
+    #[error("{0}")]
+    Send(#[from] SendError),
+    #[error("{0}")]
+    Receive(#[from] ReceiveError),
+    #[error("no answer within {} s", ANSWER_TIME_MAX.as_secs())]
+    Silent,
+    #[error("the orchestrator ended the link: {0}")]
+    Ended(String),
+    #[error("{0}")]
+    Denied(protocol::link::Denied),
+}
+
+impl Orchestrators {
+    pub(crate) fn new(ticket: Ticket) -> Self {
+        Self { ticket, current: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+    }
+
+    pub(crate) fn is_connected(&self) -> bool {
+        self.open_connection().is_some()
+    }
+
+    fn open_connection(&self) -> Option<Connection> {
+        let current = self.current.lock().expect("no holder of this lock panics");
+        current.as_ref().filter(|connection| connection.is_open()).cloned()
+    }
+
+    fn set(&self, connection: Option<Connection>) {
+        *self.current.lock().expect("no holder of this lock panics") = connection;
+    }
+
+    /// An open link; tries every orchestrator of the ticket.
+    pub(crate) async fn connection(&self, transport: &Transport) -> Result<Connection, AskError> {
+        if let Some(connection) = self.open_connection() {
+            return Ok(connection);
+        }
+        let _one_at_a_time = self.connecting.lock().await;
+        if let Some(connection) = self.open_connection() {
+            return Ok(connection);
+        }
+        let mut reasons = Vec::new();
+        for orchestrator in &self.ticket.orchestrators {
+            let connecting = transport.connect(orchestrator.id, &orchestrator.addresses, ALPN);
+            let link = async { self.introduce(connecting.await?).await };
+            match link.await {
+                Ok(connection) => {
+                    self.set(Some(connection.clone()));
+                    return Ok(connection);
+                }
+                Err(LinkError::Denied(denied)) => return Err(AskError::Denied(denied)),
+                Err(error) => reasons.push(error.to_string()),
+            }
+        }
+        Err(AskError::Unreachable { reason: reasons.join("; ") })
+    }
+
+    async fn introduce(&self, connection: Connection) -> Result<Connection, LinkError> {
+        let (mut sender, mut receiver) = connection.open_stream().await?;
+        let hello = Hello {
+            pool: self.ticket.pool,
+            secret: self.ticket.secret,
+            role: Role::Client,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        sender.message(&hello, LIMIT).await?;
+        sender.finish();
+        let reply = timeout(ANSWER_TIME_MAX, receiver.message(LIMIT));
+        match reply.await.map_err(|_| LinkError::Silent)?? {
+            Some(HelloReply::Welcome(_)) => Ok(connection),
+            Some(HelloReply::Denied(denied)) => Err(LinkError::Denied(denied)),
+            None => Err(LinkError::Ended(connection.closed().await)),
+        }
+    }
+
+    /// Asks one question; a broken link is made anew once.
+    pub(crate) async fn ask(&self, transport: &Transport, question: &Question) -> Result<Answer, AskError> {
+        let mut last = None;
+        for _ in 0..2 {
+            let connection = self.connection(transport).await?;
+            match exchange(&connection, question).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => {
+                    connection.close("no answer");
+                    self.set(None);
+                    last = Some(error);
+                }
+            }
+        }
+        let reason = last.map_or_else(String::new, |error| error.to_string());
+        Err(AskError::Unreachable { reason })
+    }
+}
+
+async fn exchange(connection: &Connection, question: &Question) -> Result<Answer, LinkError> {
+    let answer = async {
+        let (mut sender, mut receiver) = connection.open_stream().await?;
+        sender.message(question, LIMIT).await?;
+        sender.finish();
+        match receiver.message(LIMIT).await? {
+            Some(answer) => Ok(answer),
+            None => Err(LinkError::Ended("without an answer".to_owned())),
+        }
+    };
+    timeout(ANSWER_TIME_MAX, answer).await.map_err(|_| LinkError::Silent)?
+}

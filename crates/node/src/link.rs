@@ -1,0 +1,190 @@
+//! The link to one orchestrator: state up, probes down, again and again.
+
+use crate::state::{Link, Shared};
+use protocol::{
+    limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
+    link::{ALPN, Denied, FromNode, HEARTBEAT_MS, Hello, HelloReply, Role, ToNode, Welcome},
+    ticket::OrchestratorAddress,
+};
+use std::{sync::Arc, time::Duration};
+use tokio::{sync::oneshot, time::MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use transport::{ConnectError, Connection, ReceiveError, Receiver, SendError, Sender, Transport};
+
+const RETRY_AFTER_MIN: Duration = Duration::from_millis(200);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
+const WELCOME_TIME_MAX: Duration = Duration::from_secs(10);
+/// Changes within this time travel together.
+const COALESCE: Duration = Duration::from_millis(5);
+const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// How the first attempt went.
+pub(crate) enum Admission {
+    Admitted,
+    Denied(Denied),
+    Unreachable,
+}
+
+#[derive(Debug, thiserror::Error)]
+enum LinkError {
+    #[error(transparent)]
+    Connect(#[from] ConnectError),
+    #[error("not admitted: {0}")]
+    Denied(Denied),
+    #[error(transparent)]
+    Send(#[from] SendError),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    #[error("the orchestrator ended the link: {0}")]
+    Ended(String),
+    #[error("the orchestrator does not answer")]
+    Silent,
+}
+
+/// Keeps a link until `stop`, then says goodbye.
+pub(crate) async fn keep(
+    shared: Arc<Shared>,
+    transport: Transport,
+    orchestrator: OrchestratorAddress,
+    admitted: oneshot::Sender<Admission>,
+    stop: CancellationToken,
+) {
+    let mut admitted = Some(admitted);
+    let mut tell = |admission| {
+        if let Some(first) = admitted.take() {
+            // Nobody waits for it after start-up.
+            let _ = first.send(admission);
+        }
+    };
+    let mut retry_after = RETRY_AFTER_MIN;
+    while !stop.is_cancelled() {
+        let error = tokio::select! {
+            // A link that is up ends by itself, with a goodbye.
+            biased;
+            result = establish(&shared, &transport, &orchestrator) => match result {
+                Ok(link) => {
+                    tell(Admission::Admitted);
+                    retry_after = RETRY_AFTER_MIN;
+                    match run(&shared, link, &stop).await {
+                        Ok(()) => return,
+                        Err(error) => error,
+                    }
+                }
+                Err(error) => error,
+            },
+            () = stop.cancelled() => return,
+        };
+        tell(match &error {
+            LinkError::Denied(denied) => Admission::Denied(*denied),
+            _ => Admission::Unreachable,
+        });
+        tracing::warn!(orchestrator = %orchestrator.id.short(), %error, "link down");
+        set_link(&shared, &orchestrator, Link { connected: false, error: Some(error.to_string()) });
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(jittered(retry_after)) => {}
+        }
+        retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
+    }
+}
+
+struct Established {
+    connection: Connection,
+    sender: Sender,
+    receiver: Receiver,
+}
+
+async fn establish(
+    shared: &Shared,
+    transport: &Transport,
+    orchestrator: &OrchestratorAddress,
+) -> Result<Established, LinkError> {
+    let connection = transport.connect(orchestrator.id, &orchestrator.addresses, ALPN).await?;
+    let (mut sender, mut receiver) = connection.open_stream().await?;
+    let ticket = &shared.config.ticket;
+    let hello = Hello {
+        pool: ticket.pool,
+        secret: ticket.secret,
+        role: Role::Node,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    sender.message(&hello, LIMIT).await?;
+    let reply = tokio::time::timeout(WELCOME_TIME_MAX, receiver.message(LIMIT));
+    match reply.await.map_err(|_| LinkError::Silent)?? {
+        Some(HelloReply::Welcome(welcome)) => {
+            welcome_to(shared, orchestrator, welcome);
+            Ok(Established { connection, sender, receiver })
+        }
+        Some(HelloReply::Denied(denied)) => Err(LinkError::Denied(denied)),
+        None => Err(LinkError::Ended(connection.closed().await)),
+    }
+}
+
+fn welcome_to(shared: &Shared, orchestrator: &OrchestratorAddress, welcome: Welcome) {
+    shared.update(|state| {
+        state.orchestrators = welcome.orchestrators;
+        state.links.insert(orchestrator.id, Link { connected: true, error: None });
+    });
+}
+
+fn set_link(shared: &Shared, orchestrator: &OrchestratorAddress, link: Link) {
+    shared.update(|state| state.links.insert(orchestrator.id, link));
+}
+
+/// Runs an established link; `Ok` after a goodbye.
+async fn run(shared: &Shared, link: Established, stop: &CancellationToken) -> Result<(), LinkError> {
+    let Established { connection, mut sender, mut receiver } = link;
+    let (probes, mut probed) = tokio::sync::mpsc::channel(16);
+    // Reading a message must not be interrupted half-way, so it has a task of its own.
+    let reader = tokio::spawn(async move {
+        loop {
+            match receiver.message(LIMIT).await {
+                Ok(Some(ToNode::Probe { probe })) => {
+                    if probes.send(probe).await.is_err() {
+                        return Ok(());
+                    }
+                }
+                Ok(None) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    });
+    let mut changes = shared.watch();
+    let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        let message = tokio::select! {
+            biased;
+            () = stop.cancelled() => {
+                sender.message(&FromNode::Goodbye, LIMIT).await?;
+                sender.finish();
+                // The goodbye has arrived when the stream is acknowledged.
+                let _ = tokio::time::timeout(GOODBYE_TIME_MAX, sender.stopped()).await;
+                connection.close("goodbye");
+                reader.abort();
+                return Ok(());
+            }
+            probe = probed.recv() => match probe {
+                Some(probe) => FromNode::Alive { probe },
+                None => {
+                    reader.await.unwrap_or(Ok(()))?;
+                    return Err(LinkError::Ended(connection.closed().await));
+                }
+            },
+            _ = changes.changed() => {
+                tokio::time::sleep(COALESCE).await;
+                changes.mark_unchanged();
+                FromNode::State(shared.announcement())
+            }
+            _ = heartbeat.tick() => FromNode::State(shared.announcement()),
+        };
+        sender.message(&message, LIMIT).await?;
+    }
+}
+
+/// Between half and one and a half times `duration`, so that a pool does not come back all at once.
+fn jittered(duration: Duration) -> Duration {
+    let mut byte = [0; 1];
+    getrandom::fill(&mut byte).expect("the operating system has a random source");
+    duration.mul_f64(0.5 + f64::from(byte[0]) / 255.0)
+}

@@ -1,0 +1,163 @@
+//! Clients: one connection each, one stream for each task.
+
+use crate::{
+    clock,
+    state::Shared,
+    worker::TaskEvent,
+};
+use protocol::{
+    grant::{Hold, Permit},
+    limits,
+    sealing::SealedTask,
+    signed::Signed,
+    stream::{KEEP_ALIVE_MS, Refused, Reply},
+};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::task::TaskTracker;
+use transport::{Connection, NodeId, Receiver, SendError, Sender, Transport};
+use trust::permit;
+
+/// Connections at once; more are turned away before any work is done for them.
+const CONNECTIONS_MAX: usize = 4096;
+/// A client that opens a stream sends its permit and task within this time.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS);
+
+/// Takes connections until the transport closes.
+pub(crate) async fn listen(shared: Arc<Shared>, transport: Transport, tasks: TaskTracker) {
+    let connections = Arc::new(AtomicUsize::new(0));
+    while let Some(incoming) = transport.accept().await {
+        if connections.fetch_add(1, Ordering::Relaxed) >= CONNECTIONS_MAX {
+            connections.fetch_sub(1, Ordering::Relaxed);
+            incoming.refuse();
+            continue;
+        }
+        let (shared, connections) = (Arc::clone(&shared), Arc::clone(&connections));
+        let streams = tasks.clone();
+        tasks.spawn(async move {
+            match incoming.handshake().await {
+                Ok(connection) => serve_connection(shared, connection, streams).await,
+                Err(error) => tracing::debug!(%error, "a connection came to nothing"),
+            }
+            connections.fetch_sub(1, Ordering::Relaxed);
+        });
+    }
+}
+
+async fn serve_connection(shared: Arc<Shared>, connection: Connection, tasks: TaskTracker) {
+    let client = connection.remote();
+    while let Some((sender, receiver)) = connection.accept_stream().await {
+        let shared = Arc::clone(&shared);
+        tasks.spawn(async move {
+            let mut sender = sender;
+            match serve_task(&shared, client, &mut sender, receiver).await {
+                Ok(()) => sender.finish(),
+                Err(error) => tracing::debug!(%error, client = %client.short(), "a task's stream broke"),
+            }
+        });
+    }
+}
+
+/// Serves one task to its end. An error means that nobody listens any more.
+async fn serve_task(
+    shared: &Arc<Shared>,
+    client: NodeId,
+    sender: &mut Sender,
+    mut receiver: Receiver,
+) -> Result<(), SendError> {
+    let (permit, sealed) = match read_request(shared, client, &mut receiver).await {
+        Ok(request) => request,
+        Err(refused) => return refuse(sender, refused).await,
+    };
+    let (worker, place) = match shared.begin_task() {
+        Ok(begun) => begun,
+        Err(hold) => return refuse(sender, refused_by(hold)).await,
+    };
+    let mut running = match worker.run(permit.task, sealed).await {
+        Ok(running) => running,
+        Err(rejection) => return refuse(sender, Refused::Worker(rejection)).await,
+    };
+    reply(sender, &Reply::Accepted).await?;
+    // Resolves when the client stops listening: the task is cancelled by dropping it.
+    let cancelled = sender.stopped();
+    tokio::pin!(cancelled);
+    let mut silent_since = Instant::now();
+    loop {
+        let message = tokio::select! {
+            biased;
+            () = &mut cancelled => return Err(SendError::Stopped),
+            event = running.next() => match event {
+                Some(TaskEvent::Frames(frames)) => Reply::Frames(frames),
+                Some(TaskEvent::Finished) => Reply::Finished,
+                Some(TaskEvent::Rejected(rejection)) => Reply::Refused(Refused::Worker(rejection)),
+                None => Reply::WorkerLost,
+            },
+            () = sleep_until(silent_since + KEEP_ALIVE) => Reply::KeepAlive,
+        };
+        let last = matches!(message, Reply::Finished | Reply::Refused(_) | Reply::WorkerLost);
+        if last {
+            // The place is free before the client knows, so that its next task finds it.
+            drop(place);
+            return reply(sender, &message).await;
+        }
+        reply(sender, &message).await?;
+        silent_since = Instant::now();
+    }
+}
+
+async fn read_request(
+    shared: &Shared,
+    client: NodeId,
+    receiver: &mut Receiver,
+) -> Result<(Permit, SealedTask), Refused> {
+    let permit: Signed<Permit> = read(receiver, limits::PERMIT_BYTES_MAX).await?;
+    let permit = check_permit(shared, client, &permit)?;
+    let sealed = read(receiver, limits::STREAM_MESSAGE_BYTES_MAX).await?;
+    Ok((permit, sealed))
+}
+
+async fn read<T: serde::de::DeserializeOwned>(receiver: &mut Receiver, limit: usize) -> Result<T, Refused> {
+    match timeout(REQUEST_TIME_MAX, receiver.message(limit)).await {
+        Ok(Ok(Some(message))) => Ok(message),
+        _ => Err(Refused::Malformed),
+    }
+}
+
+fn check_permit(shared: &Shared, client: NodeId, signed: &Signed<Permit>) -> Result<Permit, Refused> {
+    let now_unix_ms = clock::unix_ms();
+    let expected = permit::Expected { pool: shared.config.ticket.pool, client, node: shared.id };
+    let orchestrators = shared.lock().orchestrators.clone();
+    let permit = permit::verify(signed, &orchestrators, &expected, now_unix_ms)
+        .map_err(|error| Refused::Permit { why: error.to_string() })?;
+    if permit.model != shared.config.model.digest {
+        return Err(Refused::Permit { why: "it is for another model".to_owned() });
+    }
+    if !shared.lock().used_permits.take(permit.task, permit.expires_unix_ms, now_unix_ms) {
+        return Err(Refused::Replayed);
+    }
+    Ok(permit)
+}
+
+fn refused_by(hold: Hold) -> Refused {
+    match hold {
+        Hold::Full { .. } => Refused::Full,
+        Hold::Draining | Hold::Left => Refused::Draining,
+        _ => Refused::NotReady,
+    }
+}
+
+async fn refuse(sender: &mut Sender, refused: Refused) -> Result<(), SendError> {
+    tracing::debug!(%refused, "task refused");
+    reply(sender, &Reply::Refused(refused)).await
+}
+
+async fn reply(sender: &mut Sender, reply: &Reply) -> Result<(), SendError> {
+    sender.message(reply, limits::STREAM_MESSAGE_BYTES_MAX).await
+}

@@ -1,0 +1,111 @@
+//! Supervision of the worker: start, watch, restart with back-off, end.
+
+mod process;
+mod routes;
+
+pub(crate) use routes::{TaskEvent, WorkerHandle};
+
+use crate::state::{Shared, Worker};
+use protocol::ipc::{FromWorker, ToWorker};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+/// Back-off between restarts: doubles from the first to the last.
+const RESTART_AFTER_MIN: Duration = Duration::from_millis(250);
+const RESTART_AFTER_MAX: Duration = Duration::from_secs(30);
+/// A worker that lived this long starts the back-off anew.
+const STABLE_AFTER: Duration = Duration::from_secs(60);
+/// A worker that is asked to end gets this long.
+const END_TIME_MAX: Duration = Duration::from_secs(2);
+/// How often evidence is looked at for renewal.
+const EVIDENCE_CHECK_EVERY: Duration = Duration::from_secs(60);
+
+/// Keeps one worker running until `stop`.
+pub(crate) async fn supervise(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut restart_after = RESTART_AFTER_MIN;
+    while !stop.is_cancelled() {
+        let started = Instant::now();
+        shared.update(|state| state.worker = Worker::Starting);
+        let why = run_once(&shared, &stop).await;
+        if stop.is_cancelled() {
+            break;
+        }
+        if started.elapsed() > STABLE_AFTER {
+            restart_after = RESTART_AFTER_MIN;
+        }
+        tracing::error!(%why, restart_after_ms = restart_after.as_millis() as u64, "the worker ended");
+        shared.update(|state| state.worker = Worker::Down { why });
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = tokio::time::sleep(restart_after) => {}
+        }
+        restart_after = (restart_after * 2).min(RESTART_AFTER_MAX);
+    }
+    shared.update(|state| {
+        state.worker = Worker::Down { why: "the node has stopped".to_owned() };
+        state.worker_ended = true;
+    });
+}
+
+/// Runs one worker to its end and says why it ended.
+async fn run_once(shared: &Arc<Shared>, stop: &CancellationToken) -> String {
+    let (mut process, mut messages, outbox) = match process::start(&shared.config).await {
+        Ok(parts) => parts,
+        Err(why) => return why,
+    };
+    let handle = WorkerHandle::new(outbox);
+    let mut evidence_check = tokio::time::interval(EVIDENCE_CHECK_EVERY);
+    let why = loop {
+        tokio::select! {
+            () = stop.cancelled() => {
+                handle.send(ToWorker::Shutdown);
+                break "stopped".to_owned();
+            }
+            _ = evidence_check.tick() => shared.renew_evidence(None),
+            message = messages.recv() => match message {
+                Some(message) => {
+                    if let Some(why) = handle_message(shared, &handle, process.id(), message) {
+                        break why;
+                    }
+                }
+                None => break process.exit_reason().await,
+            },
+        }
+    };
+    if stop.is_cancelled() {
+        // Frames that the worker still sends, sealed errors among them, are passed on to their readers.
+        let last_words = async {
+            while let Some(message) = messages.recv().await {
+                handle_message(shared, &handle, process.id(), message);
+            }
+        };
+        if tokio::time::timeout(END_TIME_MAX, last_words).await.is_err() {
+            tracing::warn!("the worker did not end in time and is killed");
+        }
+    }
+    process.end().await;
+    handle.lose_all();
+    why
+}
+
+/// Handles one message; a reason means that the worker is of no more use.
+fn handle_message(
+    shared: &Arc<Shared>,
+    handle: &WorkerHandle,
+    process_id: u32,
+    message: FromWorker,
+) -> Option<String> {
+    match message {
+        FromWorker::Ready { keys, model, sandbox_json } => {
+            tracing::info!(architecture = %model.architecture, slots = model.slots, "worker ready");
+            shared.set_ready(handle.clone(), keys, model, sandbox_json, process_id);
+        }
+        FromWorker::Keys { keys } => shared.renew_evidence(Some(keys)),
+        FromWorker::Frames { task, frames } => handle.deliver(task, TaskEvent::Frames(frames)),
+        FromWorker::Finished { task, usage: _ } => handle.deliver(task, TaskEvent::Finished),
+        FromWorker::Rejected { task, why } => handle.deliver(task, TaskEvent::Rejected(why)),
+        FromWorker::Failed { why } => return Some(why),
+    }
+    None
+}

@@ -51,6 +51,8 @@ fn run(arguments: &[&str]) -> Result<(), Failure> {
             println!("{USAGE}");
             Ok(())
         }
-        [other, ..] => Err(Failure::new(format!("there is no command `{other}`")).hint("`cargo xtask help` lists them")),
+        [other, ..] => {
+            Err(Failure::new(format!("there is no command `{other}`")).hint("`cargo xtask help` lists them"))
+        }
     }
 }

@@ -15,7 +15,10 @@ pub(crate) fn command(workspace: &Workspace, program: impl AsRef<std::ffi::OsStr
     for (name, _) in std::env::vars_os() {
         let Some(text) = name.to_str() else { continue };
         let of_this_package = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_"];
-        if of_this_package.iter().any(|prefix| text.starts_with(prefix)) || text == "CARGO" || text == "CARGO_PRIMARY_PACKAGE" {
+        if of_this_package.iter().any(|prefix| text.starts_with(prefix))
+            || text == "CARGO"
+            || text == "CARGO_PRIMARY_PACKAGE"
+        {
             command.env_remove(name);
         }
     }
@@ -51,7 +54,12 @@ pub(crate) fn output(command: &mut Command) -> Result<String, Failure> {
 
 /// Whether it ran and succeeded; what it says is dropped.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 fn shown(command: &Command) -> String {

@@ -18,7 +18,8 @@ impl Workspace {
     pub(crate) fn locate() -> Result<Self, Failure> {
         let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
             .ok_or_else(|| Failure::new("this program is not run by hand").hint("cargo xtask help"))?;
-        let root = Path::new(&manifest).parent().expect("a package of the workspace is in a folder of its own").to_owned();
+        let root =
+            Path::new(&manifest).parent().expect("a package of the workspace is in a folder of its own").to_owned();
         let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), |path| root.join(path));
         Ok(Self { root, target })
     }

@@ -1,1 +1,49 @@
-fn main(){}
+//! `darkbloom`: every role of a pool, and what a person types.
+//!
+//! Data goes to standard output, everything else to standard error. Errors have a cause and, where there is one, a
+//! remedy behind `hint:`. Exit status: 0 done, 1 failed, 2 the command line is wrong, 130 interrupted twice.
+
+// Nothing outside a program sees its items: `pub` says here what other modules use.
+#![allow(unreachable_pub)]
+
+mod cli;
+mod commands;
+mod control;
+mod failure;
+mod home;
+mod models;
+mod progress;
+mod report;
+mod shutdown;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let arguments = cli::Arguments::parse();
+    logging();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(runtime_threads()).enable_all().build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return failure::Failure::new(format!("cannot start: {error}")).print(),
+    };
+    let result = runtime.block_on(commands::run(arguments));
+    // What still runs in the background has had its time to drain.
+    runtime.shutdown_background();
+    match result {
+        Ok(code) => code,
+        Err(failure) => failure.print(),
+    }
+}
+
+/// The daemons move small messages; the cores belong to the worker. More threads would only cost memory.
+fn runtime_threads() -> usize {
+    std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4)
+}
+
+/// Logs go to standard error; `DARKBLOOM_LOG` chooses what is logged, as in `DARKBLOOM_LOG=info,iroh=warn`.
+fn logging() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("DARKBLOOM_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,iroh=error,noq=error,noq_proto=error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

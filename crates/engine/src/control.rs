@@ -153,7 +153,10 @@ mod tests {
             let pieces: Vec<&str> = guarded.pieces(rendered).collect();
             assert_eq!(pieces.concat(), content, "nothing is lost");
             for piece in pieces {
-                assert!(!["<|im_start|>", "<|im_end|>", "<s>", "<<<"].iter().any(|token| piece.contains(token)), "{piece}");
+                assert!(
+                    !["<|im_start|>", "<|im_end|>", "<s>", "<<<"].iter().any(|token| piece.contains(token)),
+                    "{piece}"
+                );
             }
         }
     }

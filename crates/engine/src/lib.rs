@@ -1,7 +1,7 @@
 //! Inference: tasks in, frames out.
 //!
-//! [`Engine`] is the one interface to a loaded model. It never blocks for longer than one step, owns no thread and no
-//! clock of its own, and does nothing between calls, so that its owner decides at every token what goes on. With the
+//! [`Engine`] is the one interface to a loaded model. It never blocks for longer than one step and does nothing between
+//! calls, so that its owner decides at every token what goes on. With the
 //! feature `llama`, `LlamaEngine` implements it on llama.cpp.
 //!
 //! ```no_run

@@ -108,7 +108,8 @@ impl ChatTemplate {
             strftime_now => Value::from_function(move |format: &str| strftime(now, format)),
         };
         let content: usize = messages.iter().map(|message| message.role.len() + message.content.len()).sum();
-        let mut output = Bounded { bytes: Zeroizing::new(Vec::with_capacity(content + 4096)), room: OUTPUT_BYTES + 4 * content };
+        let mut output =
+            Bounded { bytes: Zeroizing::new(Vec::with_capacity(content + 4096)), room: OUTPUT_BYTES + 4 * content };
         match template.render_captured_to(variables, &mut output) {
             Ok(_) => {}
             Err(_) if output.room == 0 => return Err(TemplateError::Endless),

@@ -1,15 +1,20 @@
 //! What the gateway needs from whoever carries tasks to workers: the seam between HTTP and the private path.
 
-use futures_util::{future::BoxFuture, stream::BoxStream};
+use client::{AskError, Client, Model};
+use futures_util::{
+    FutureExt, StreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
 use protocol::{
-    ids::{ModelDigest, NodeId, TaskId},
-    task::{Frame, Task, TaskError},
+    ids::{NodeId, TaskId},
+    task::{Frame, Task},
 };
 
-/// Carries tasks to workers. The client implements it; tests put a pool in memory behind it.
+/// Carries tasks to workers. [`Client`] does it for a pool; tests put a pool in memory behind it.
 pub trait Asker: Send + Sync + 'static {
     /// The models that the pool can serve, or could if a node were ready.
-    fn models(&self) -> BoxFuture<'_, Result<Vec<ModelEntry>, AskError>>;
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, AskError>>;
 
     /// Sends a task to a worker that serves `model`; `default` is the pool's default chat model.
     fn ask<'a>(&'a self, model: &'a str, task: Task) -> BoxFuture<'a, Result<Answer, AskError>>;
@@ -30,67 +35,22 @@ pub struct Answer {
     pub frames: BoxStream<'static, Result<Frame, AskError>>,
 }
 
-/// One model of the pool.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ModelEntry {
-    /// Its name.
-    pub name: String,
-    /// Other names for it.
-    pub aliases: Vec<String>,
-    /// The hash of its weights.
-    pub digest: ModelDigest,
-    /// Tokens that its context holds.
-    pub context_tokens: u32,
-    /// Whether `default` means this one.
-    pub default: bool,
-    /// Nodes that could take a task for it now.
-    pub ready_nodes: u32,
-    /// When it came into the catalogue, in seconds since 1970.
-    pub created_unix_s: u64,
-}
+impl Asker for Client {
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, AskError>> {
+        Client::models(self).boxed()
+    }
 
-/// Why a task got no answer, or no whole one.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AskError {
-    /// The catalogue has no such model.
-    #[error("no model `{model}` in this pool; it has: {}", known.join(", "))]
-    UnknownModel {
-        /// What was asked for.
-        model: String,
-        /// What there is.
-        known: Vec<String>,
-    },
-    /// No node may or can take the task.
-    #[error("no node can take this task: {}", reasons.join("; "))]
-    NoNode {
-        /// Why not, node by node.
-        reasons: Vec<String>,
-        /// When to try again, where that is known.
-        retry_after_ms: Option<u64>,
-    },
-    /// Every node has enough to do.
-    #[error("the pool has enough to do")]
-    Overloaded {
-        /// When to try again.
-        retry_after_ms: u64,
-    },
-    /// The task is outside its bounds; nothing was sent.
-    #[error(transparent)]
-    Invalid(TaskError),
-    /// No orchestrator or node answers.
-    #[error("the pool is out of reach: {reason}")]
-    Unreachable {
-        /// What was tried.
-        reason: String,
-    },
-    /// The stream died or carried something that the worker did not seal.
-    #[error("the answer broke off: {reason}")]
-    Broken {
-        /// What happened.
-        reason: String,
-    },
-    /// The worker refused or failed.
-    #[error(transparent)]
-    Task(TaskError),
+    fn ask<'a>(&'a self, model: &'a str, task: Task) -> BoxFuture<'a, Result<Answer, AskError>> {
+        async move {
+            let mut answer = Client::ask(self, model, task).await?;
+            let (task, model, node) = (answer.task(), answer.model().to_owned(), answer.node());
+            let frames = stream::poll_fn(move |context| answer.poll_next(context)).boxed();
+            Ok(Answer { task, model, node, frames })
+        }
+        .boxed()
+    }
+
+    fn is_connected(&self) -> bool {
+        Client::is_connected(self)
+    }
 }

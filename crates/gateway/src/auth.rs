@@ -12,7 +12,9 @@ pub struct ApiKey {
 
 /// A text that cannot be an API key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("an API key has at least {KEY_CHARS_MIN} printable ASCII characters and no spaces; `openssl rand -hex 32` makes one")]
+#[error(
+    "an API key has at least {KEY_CHARS_MIN} printable ASCII characters and no spaces; `openssl rand -hex 32` makes one"
+)]
 pub struct WeakKeyError;
 
 impl ApiKey {
@@ -72,8 +74,7 @@ fn check_local(uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
             "This gateway has no API key and answers only to local names such as `localhost` and `127.0.0.1`",
         );
     }
-    let origin_is_local =
-        |text: &str| text.parse::<Uri>().is_ok_and(|origin| origin.host().is_some_and(is_local));
+    let origin_is_local = |text: &str| text.parse::<Uri>().is_ok_and(|origin| origin.host().is_some_and(is_local));
     if !headers.get_all(header::ORIGIN).iter().all(|origin| origin.to_str().is_ok_and(origin_is_local)) {
         return refuse("This gateway has no API key and takes no requests from web pages of other machines");
     }
@@ -103,10 +104,14 @@ mod tests {
 
     #[test]
     fn local_names_pass_and_others_do_not() {
-        for host in ["localhost", "LOCALHOST:80", "127.0.0.1:7433", "127.1.2.3", "[::1]:7433", "a.localhost:1", "localhost."] {
+        for host in
+            ["localhost", "LOCALHOST:80", "127.0.0.1:7433", "127.1.2.3", "[::1]:7433", "a.localhost:1", "localhost."]
+        {
             assert!(check(&[("host", host)]), "{host}");
         }
-        for host in ["evil.test", "evil.test:7433", "127.0.0.1.evil.test", "localhost.evil.test", "10.0.0.1", "", "[::2]"] {
+        for host in
+            ["evil.test", "evil.test:7433", "127.0.0.1.evil.test", "localhost.evil.test", "10.0.0.1", "", "[::2]"]
+        {
             assert!(!check(&[("host", host)]), "{host}");
         }
         assert!(!check(&[]));

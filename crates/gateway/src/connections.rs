@@ -58,9 +58,8 @@ impl Connections {
     /// Enters a fresh connection, which `close` or its deadline will close. `None`: every place is taken by a request.
     pub(crate) fn admit(self: &Arc<Self>, closed: CancellationToken) -> Option<Arc<Connection>> {
         let mut state = self.state();
-        if state.open >= self.limits.connections_max {
-            let (_, longest) = state.waiting.pop_first()?;
-            longest.cancel();
+        if state.open >= self.limits.connections_max && !state.close_longest_waiting() {
+            return None;
         }
         state.open += 1;
         state.next_id += 1;
@@ -103,6 +102,11 @@ impl Connections {
         std::mem::take(&mut self.state().waiting).into_values().for_each(|closed| closed.cancel());
     }
 
+    /// Closes the connection that has waited longest for a request.
+    pub(crate) fn close_longest_waiting(&self) {
+        self.state().close_longest_waiting();
+    }
+
     /// Returns when no connection is open.
     pub(crate) async fn drained(&self) {
         loop {
@@ -120,6 +124,12 @@ impl Connections {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nothing panics while it holds this lock")
+    }
+}
+
+impl State {
+    fn close_longest_waiting(&mut self) -> bool {
+        self.waiting.pop_first().map(|(_, closed)| closed.cancel()).is_some()
     }
 }
 

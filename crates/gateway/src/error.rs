@@ -1,11 +1,11 @@
 //! Every refusal in OpenAI's envelope: `{"error":{"message","type","param","code"}}`.
 
-use crate::asker::AskError;
 use axum::{
     body::Body,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use client::AskError;
 use protocol::task::TaskError;
 use serde::Serialize;
 
@@ -124,11 +124,12 @@ impl From<AskError> for ApiError {
                 Self { retry_after_ms, ..error }
             }
             AskError::Overloaded { retry_after_ms } => Self::overloaded(message, retry_after_ms),
-            AskError::Unreachable { .. } => {
-                Self::server(StatusCode::SERVICE_UNAVAILABLE, "pool_unreachable", message)
-            }
+            AskError::Unreachable { .. } => Self::server(StatusCode::SERVICE_UNAVAILABLE, "pool_unreachable", message),
             AskError::Broken { .. } => Self::server(StatusCode::BAD_GATEWAY, "answer_broken", message),
+            AskError::Denied(_) => Self::server(StatusCode::SERVICE_UNAVAILABLE, "pool_denied", message),
             AskError::Invalid(error) | AskError::Task(error) => error.into(),
+            // What later versions of the client add.
+            _ => Self::server(StatusCode::INTERNAL_SERVER_ERROR, "not_answered", message),
         }
     }
 }

@@ -1,14 +1,11 @@
 //! `GET /v1/models` and `GET /v1/models/{model}`.
 
-use crate::{
-    asker::{AskError, ModelEntry},
-    error::ApiError,
-    routes::Shared,
-};
+use crate::{error::ApiError, routes::Shared};
 use axum::{
     Json,
     extract::{Path, State, rejection::PathRejection},
 };
+use client::{AskError, Model as PoolModel};
 use serde::Serialize;
 use std::sync::Arc;
 
@@ -32,8 +29,8 @@ pub(crate) struct List {
     data: Vec<Model>,
 }
 
-impl From<ModelEntry> for Model {
-    fn from(entry: ModelEntry) -> Self {
+impl From<PoolModel> for Model {
+    fn from(entry: PoolModel) -> Self {
         Self {
             id: entry.name,
             object: "model",
@@ -61,7 +58,7 @@ pub(crate) async fn retrieve(
 ) -> Result<Json<Model>, ApiError> {
     let Path(model) = path.map_err(|_| ApiError::invalid("The model's name in the URL is not UTF-8"))?;
     let entries = entries(&shared).await?;
-    let is_meant = |entry: &&ModelEntry| {
+    let is_meant = |entry: &&PoolModel| {
         entry.name == model || entry.aliases.contains(&model) || (entry.default && model == "default")
     };
     match entries.iter().find(is_meant) {
@@ -73,7 +70,7 @@ pub(crate) async fn retrieve(
     }
 }
 
-async fn entries(shared: &Shared) -> Result<Vec<ModelEntry>, ApiError> {
+async fn entries(shared: &Shared) -> Result<Vec<PoolModel>, ApiError> {
     let asked = tokio::time::timeout(shared.limits.models_timeout, shared.asker.models()).await;
     let late = || AskError::Unreachable { reason: "it did not answer in time".to_owned() };
     Ok(asked.map_err(|_| late())??)

@@ -51,7 +51,9 @@ impl GatewayConfig {
 #[non_exhaustive]
 pub enum GatewayError {
     /// Others can reach the address, and nothing would keep them out.
-    #[error("{address} can be reached from other machines: set an API key, or bind to a loopback address such as 127.0.0.1:7433")]
+    #[error(
+        "{address} can be reached from other machines: set an API key, or bind to a loopback address such as 127.0.0.1:7433"
+    )]
     KeyRequired {
         /// The address that was asked for.
         address: SocketAddr,
@@ -169,6 +171,8 @@ impl Gateway {
                         return GatewayError::Accept { address: self.address, source };
                     }
                     tracing::warn!(error = %source, "accepting a connection failed");
+                    // Most often descriptors are short: a connection that nobody uses gives one back.
+                    self.connections.close_longest_waiting();
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -52,8 +52,8 @@ pub struct NodeConfig {
     pub worker_program: PathBuf,
     /// The model that it serves.
     pub model: ModelEntry,
-    /// The model's file, verified.
-    pub model_file: PathBuf,
+    /// The model's file: the descriptor that was verified, so that nobody can put another file in its place.
+    pub model_file: Arc<std::fs::File>,
     /// How the worker runs it.
     pub worker: WorkerSettings,
 }

@@ -204,8 +204,8 @@ pub enum Hold {
     OutsideLocality,
     /// It has failed this task already.
     Excluded,
-    /// What it says of its worker does not hold.
-    EvidenceRefused {
+    /// What it says of itself does not hold.
+    Refused {
         /// What does not hold.
         why: String,
     },
@@ -226,7 +226,7 @@ impl Hold {
             Self::BelowTier => "below-tier",
             Self::OutsideLocality => "outside-locality",
             Self::Excluded => "excluded",
-            Self::EvidenceRefused { .. } => "evidence-refused",
+            Self::Refused { .. } => "refused",
         }
     }
 
@@ -234,7 +234,7 @@ impl Hold {
     pub fn remedy(&self) -> Option<&'static str> {
         match self {
             Self::Left | Self::Unresponsive => Some("start it again with `darkbloom join` on that machine"),
-            Self::WorkerDown { .. } | Self::EvidenceRefused { .. } => Some("run `darkbloom doctor` on that machine"),
+            Self::WorkerDown { .. } | Self::Refused { .. } => Some("run `darkbloom doctor` on that machine"),
             Self::EvidenceExpired => Some("check the clock of that machine"),
             Self::Full { .. } => Some("lend another machine with `darkbloom join`"),
             _ => None,
@@ -256,7 +256,7 @@ impl fmt::Display for Hold {
             Self::BelowTier => f.write_str("its trust tier is below the policy's"),
             Self::OutsideLocality => f.write_str("it is outside the policy's locality"),
             Self::Excluded => f.write_str("it has failed this task already"),
-            Self::EvidenceRefused { why } => write!(f, "its worker's evidence is refused: {why}"),
+            Self::Refused { why } => write!(f, "what it says of itself does not hold: {why}"),
         }
     }
 }

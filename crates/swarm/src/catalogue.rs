@@ -88,9 +88,13 @@ mod tests {
         let catalogue = Catalogue::built_in();
         let default: Vec<_> = catalogue.resolve(DEFAULT_MODEL).iter().map(|entry| entry.name.as_str()).collect();
         assert_eq!(default, ["smollm2-135m-instruct-q4_1", "smollm2-135m-instruct-q8_0"]);
-        for name in
-            ["phi-3-mini-4k-instruct", "llama-3.2-3b-instruct", "gemma-2-2b-it", "smollm2-1.7b-instruct", "llama-3.1-8b-instruct"]
-        {
+        for name in [
+            "phi-3-mini-4k-instruct",
+            "llama-3.2-3b-instruct",
+            "gemma-2-2b-it",
+            "smollm2-1.7b-instruct",
+            "llama-3.1-8b-instruct",
+        ] {
             let entry = catalogue.resolve(name)[0];
             assert!(matches!(entry.origins[0], Origin::Hub(_)), "{name}");
             assert_eq!(entry.hash, Hash::Learned, "{name}");
@@ -141,9 +145,8 @@ mod tests {
             assert_ne!(text, ENTRY);
             assert!(Catalogue::parse(&text).is_err(), "{text}");
         }
-        let pinned_about = ENTRY
-            .replace("exact", "about")
-            .replace("\"learned\"", &format!("{{ blake3 = \"{}\" }}", "ab".repeat(32)));
+        let pinned_about =
+            ENTRY.replace("exact", "about").replace("\"learned\"", &format!("{{ blake3 = \"{}\" }}", "ab".repeat(32)));
         assert!(Catalogue::parse(&pinned_about).unwrap_err().to_string().contains("exact size"));
         let twice = format!("{ENTRY}{ENTRY}");
         assert!(matches!(Catalogue::parse(&twice), Err(CatalogueError::NameTaken(_))));

@@ -163,7 +163,8 @@ fn model_name_from(text: &str) -> String {
 fn quantisation_in(stem: &str) -> Option<&str> {
     stem.rsplit(['.', '-']).find(|part| {
         let part = part.to_ascii_lowercase();
-        let digits = part.strip_prefix("iq").or(part.strip_prefix('q')).or(part.strip_prefix("bf")).or(part.strip_prefix('f'));
+        let digits =
+            part.strip_prefix("iq").or(part.strip_prefix('q')).or(part.strip_prefix("bf")).or(part.strip_prefix('f'));
         digits.is_some_and(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
     })
 }
@@ -178,7 +179,7 @@ mod tests {
             ("SmolLM2-135M-Instruct.Q4_1.gguf", "smollm2-135m-instruct.q4_1", "Q4_1"),
             ("My Model (final).gguf", "my-model--final-", "unknown"),
             ("Llama-3.1-8B-Q4_K_M.gguf", "llama-3.1-8b-q4_k_m", "Q4_K_M"),
-            ("..gguf", "gguf", "unknown"),
+            ("..gguf", "model", "unknown"),
             ("ж.gguf", "model", "unknown"),
         ] {
             let entry = Entry::of_local_file(Path::new(file), ModelDigest([1; 32]), 10);

@@ -121,8 +121,21 @@ impl Reporter {
             let done = progress.bytes_total.map_or(done, |total| done.min(total));
             progress.bytes_done = done;
             progress.rate_bytes_per_s = rate;
-            progress.eta = progress.bytes_total.filter(|_| rate > 0).map(|total| Duration::from_secs((total - done) / rate));
+            progress.eta =
+                progress.bytes_total.filter(|_| rate > 0).map(|total| Duration::from_secs((total - done) / rate));
         });
+    }
+
+    /// Reports from a hash over bytes that are here; the first report begins the phase.
+    pub(crate) fn checking(&self, done: u64, total: u64) {
+        let begun = {
+            let now = self.sender.borrow();
+            now.phase == Phase::Checking && now.bytes_total == Some(total)
+        };
+        if !begun {
+            self.phase(Phase::Checking, 0, Some(total));
+        }
+        self.done(done);
     }
 
     fn rate(&self) -> std::sync::MutexGuard<'_, Rate> {

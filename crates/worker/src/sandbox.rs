@@ -155,7 +155,23 @@ impl Confined {
 ///
 /// Descriptors other than the model, the socket and standard error are closed; standard input and output lead nowhere.
 pub fn confine() -> Result<Confined, SandboxError> {
-    Ok(Confined { report: Report { layers: platform::confine()?, kernel: platform::kernel(), denials: Vec::new() } })
+    // Asked before the confinement, which denies asking too.
+    let kernel = kernel();
+    Ok(Confined { report: Report { kernel, layers: platform::confine()?, denials: Vec::new() } })
+}
+
+/// The kernel's name, version and machine.
+fn kernel() -> String {
+    // SAFETY: all zeros is a valid `utsname`, a struct of characters.
+    let mut name: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: `name` outlives the call, which fills its fields with terminated strings.
+    if unsafe { libc::uname(&mut name) } != 0 {
+        return std::env::consts::OS.to_owned();
+    }
+    let text = |field: &[libc::c_char]| -> String {
+        field.iter().take_while(|byte| **byte != 0).map(|byte| char::from(*byte as u8)).collect()
+    };
+    format!("{} {} {}", text(&name.sysname), text(&name.release), text(&name.machine))
 }
 
 /// Where a confined worker opens its model.

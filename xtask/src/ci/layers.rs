@@ -18,17 +18,13 @@ const ROWS: &[&[&str]] = &[
     &["darkbloom"],
 ];
 
-/// What the worker must not link: it holds plaintext and the model, and its sandbox leaves it one socket pair.
-const NETWORKING: &[&str] = &[
-    "iroh", "iroh-base", "iroh-relay", "quinn", "noq", "tokio", "mio", "socket2", "hyper", "reqwest", "axum", "rustls",
-    "ring", "hickory-resolver", "transport", "swarm", "client", "gateway",
-];
-
-pub(super) fn between_crates(workspace: &Workspace) -> Result<Outcome, Failure> {
+pub(super) fn check(workspace: &Workspace) -> Result<Outcome, Failure> {
     let members = output(&mut cargo(workspace, "tree --workspace --locked --depth 0 --prefix none --format {p}"))?;
     let mut faults = Vec::new();
     let mut count = 0;
-    for name in members.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty() && *name != "xtask") {
+    for name in
+        members.lines().filter_map(|line| line.split(' ').next()).filter(|name| !name.is_empty() && *name != "xtask")
+    {
         count += 1;
         let manifest = workspace.read(&format!("crates/{name}/Cargo.toml"))?;
         faults.extend(faults_of(name, &dependencies(&manifest)));
@@ -68,21 +64,6 @@ fn dependencies(manifest: &str) -> Vec<&str> {
         }
     }
     names
-}
-
-pub(super) fn worker_tree(workspace: &Workspace) -> Result<Outcome, Failure> {
-    let line = "tree --package worker --edges normal --target all --locked --prefix none --no-dedupe --format {p}";
-    let tree = output(&mut cargo(workspace, line))?;
-    let names: std::collections::BTreeSet<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
-    let found: Vec<&str> = NETWORKING.iter().copied().filter(|name| names.contains(name)).collect();
-    if !names.contains("worker") || !names.contains("llama-cpp-2") {
-        return Err(Failure::new("the tree of `worker` does not look like one"));
-    }
-    if found.is_empty() {
-        return Ok(Outcome::Passed(format!("{} crates in the worker", names.len())));
-    }
-    Err(Failure::new(format!("the worker would link networking code: {}", found.join(", ")))
-        .hint(format!("cargo tree --package worker --edges normal --invert {}", found[0])))
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use super::Outcome;
 use crate::failure::Failure;
+use crate::fuzz;
 use crate::process::{cargo, command, output, run, succeeds};
 use crate::workspace::Workspace;
 
@@ -13,8 +14,9 @@ pub(super) fn licences(workspace: &Workspace) -> Result<Outcome, Failure> {
     let cargo_deny = cargo_deny(workspace)?;
     for manifest in ["Cargo.toml", "fuzz/Cargo.toml"] {
         let line = format!("--locked --manifest-path {manifest} --config deny.toml check licenses bans sources");
-        run(command(workspace, &cargo_deny).args(line.split(' ')))
-            .map_err(|failure| failure.hint("choose another crate, or argue for an entry in deny.toml"))?;
+        run(command(workspace, &cargo_deny).args(line.split(' '))).map_err(|failure| {
+            failure.hint("choose another crate, or argue for an entry in deny.toml").hint(fuzz::STALE_LOCK)
+        })?;
     }
     Ok(Outcome::passed())
 }
@@ -26,8 +28,9 @@ pub(super) fn advisories(workspace: &Workspace) -> Result<Outcome, Failure> {
     if run(command(workspace, &cargo_deny).args(["fetch", "db"])).is_err() {
         return Ok(Outcome::NotChecked("the advisory database cannot be reached from this machine".to_owned()));
     }
-    run(command(workspace, &cargo_deny).args(["--locked", "check", "advisories"]))
-        .map_err(|failure| failure.hint("update or replace the crate; or give the reason why it is harmless in deny.toml"))?;
+    run(command(workspace, &cargo_deny).args(["--locked", "check", "advisories"])).map_err(|failure| {
+        failure.hint("update or replace the crate; or give the reason why it is harmless in deny.toml")
+    })?;
     Ok(Outcome::passed())
 }
 

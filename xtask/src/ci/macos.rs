@@ -23,7 +23,9 @@ pub(super) fn check(workspace: &Workspace) -> Result<Outcome, Failure> {
         return Ok(Outcome::passed());
     }
     if !succeeds(command(workspace, "apt-get").arg("--version")) {
-        return Ok(Outcome::NotChecked("needs a Mac, or Debian with its packages rustc-web and rust-web-src".to_owned()));
+        return Ok(Outcome::NotChecked(
+            "needs a Mac, or Debian with its packages rustc-web and rust-web-src".to_owned(),
+        ));
     }
     install_toolchain(workspace)?;
     let folder = workspace.target.join("macos-check");

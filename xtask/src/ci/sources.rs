@@ -63,7 +63,8 @@ fn contains_word(line: &str, mark: &str) -> bool {
     let word = |character: char| character.is_alphanumeric() || character == '_';
     line.match_indices(mark).any(|(start, _)| {
         let end = start + mark.len();
-        !line[..start].ends_with(word) && !(mark.ends_with(word) && line[end..].starts_with(word))
+        let continues = mark.ends_with(word) && line[end..].starts_with(word);
+        !line[..start].ends_with(word) && !continues
     })
 }
 

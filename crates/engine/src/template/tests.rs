@@ -6,7 +6,7 @@ const CHATML: &str = "\
 {% for message in messages %}
 {% if loop.first and messages[0]['role'] != 'system' %}
 {{ '<|im_start|>system\\nBe brief.<|im_end|>\\n' }}
-{% endif %}
+{%- endif %}
 {{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}
 {%- endfor %}
 {% if add_generation_prompt %}
@@ -108,7 +108,7 @@ fn broken_and_huge_templates_are_no_templates() {
     assert!(matches!(render("{% for x in %}", &[]), Err(TemplateError::Syntax { .. })));
     assert!(matches!(render("{{ ", &[]), Err(TemplateError::Syntax { .. })));
     assert!(matches!(render(&"x".repeat(SOURCE_BYTES_MAX + 1), &[]), Err(TemplateError::Syntax { .. })));
-    assert!(matches!(render(&"(".repeat(10_000), &[]), Ok(_)));
+    assert!(render(&"(".repeat(10_000), &[]).is_ok());
     assert!(matches!(render(&format!("{{{{ {} }}}}", "(".repeat(10_000)), &[]), Err(TemplateError::Syntax { .. })));
 }
 
@@ -134,14 +134,17 @@ fn a_single_instruction_cannot_take_the_memory() {
 
 #[test]
 fn a_template_reaches_no_file() {
-    for source in ["{% include '/etc/hostname' %}", "{% import '/etc/hostname' as x %}", "{% extends '/etc/hostname' %}"] {
+    for source in
+        ["{% include '/etc/hostname' %}", "{% import '/etc/hostname' as x %}", "{% extends '/etc/hostname' %}"]
+    {
         assert!(matches!(render(source, &[]), Err(TemplateError::Refused { .. })), "{source}");
     }
 }
 
 #[test]
 fn errors_are_short() {
-    let Err(TemplateError::Refused { reason }) = render("{{ raise_exception(messages[0].content) }}", &[("user", &"é".repeat(9999))])
+    let Err(TemplateError::Refused { reason }) =
+        render("{{ raise_exception(messages[0].content) }}", &[("user", &"é".repeat(9999))])
     else {
         panic!("refused");
     };

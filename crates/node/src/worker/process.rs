@@ -48,8 +48,8 @@ impl Process {
 type Parts = (Process, mpsc::Receiver<FromWorker>, mpsc::Sender<ToWorker>);
 
 pub(super) async fn start(config: &NodeConfig) -> Result<Parts, String> {
-    let model = std::fs::File::open(&config.model_file)
-        .map_err(|error| format!("cannot open the model file {}: {error}", config.model_file.display()))?;
+    let model =
+        config.model_file.try_clone().map_err(|error| format!("cannot hand over the model file: {error}"))?;
     let (ours, theirs) = UnixStream::pair().map_err(|error| format!("cannot make a socketpair: {error}"))?;
     let theirs = theirs
         .into_std()
@@ -83,14 +83,14 @@ pub(super) async fn start(config: &NodeConfig) -> Result<Parts, String> {
 
 fn arguments(config: &NodeConfig) -> Vec<String> {
     let settings = &config.worker;
-    let mut arguments = vec!["--slots".to_owned(), settings.slots.to_string()];
-    let optional = [("--threads", settings.threads), ("--context-tokens", settings.context_tokens)];
-    for (name, value) in optional {
-        if let Some(value) = value {
-            arguments.extend([name.to_owned(), value.to_string()]);
-        }
-    }
-    arguments
+    [
+        ("--slots", Some(settings.slots)),
+        ("--threads", settings.threads),
+        ("--context-tokens", settings.context_tokens),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| value.map(|value| format!("{name}={value}")))
+    .collect()
 }
 
 async fn read(mut reader: BufReader<tokio::net::unix::OwnedReadHalf>, inbox: mpsc::Sender<FromWorker>) {

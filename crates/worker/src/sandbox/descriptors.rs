@@ -6,7 +6,7 @@ use protocol::ipc::{MODEL_FD, SOCKET_FD};
 use std::{
     fs::File,
     io,
-    os::fd::{AsRawFd, BorrowedFd, RawFd},
+    os::fd::{AsRawFd, RawFd},
     time::Duration,
 };
 
@@ -16,12 +16,6 @@ const SEND_TIMEOUT: Duration = Duration::from_secs(10);
 /// Result of a libc call that returns -1 on failure.
 pub(super) fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
-}
-
-/// The model's descriptor, once [`check_and_quiet`] has checked it.
-pub(super) fn model() -> BorrowedFd<'static> {
-    // SAFETY: the node daemon opened it, `check_and_quiet` has seen that it is open, and nothing in the worker closes it.
-    unsafe { BorrowedFd::borrow_raw(MODEL_FD) }
 }
 
 /// Checks the model and the socket, and makes standard input and output lead nowhere.

@@ -22,18 +22,6 @@ const DESCRIPTORS_MAX: libc::rlim_t = 16;
 /// Threads at once, where the limit counts only this process (in a user namespace of its own).
 const THREADS_MAX: libc::rlim_t = 4096;
 
-pub(super) fn kernel() -> String {
-    match nix::sys::utsname::uname() {
-        Ok(name) => format!(
-            "{} {} {}",
-            name.sysname().to_string_lossy(),
-            name.release().to_string_lossy(),
-            name.machine().to_string_lossy()
-        ),
-        Err(_) => "Linux".to_owned(),
-    }
-}
-
 pub(super) fn confine() -> Result<Vec<Layer>, SandboxError> {
     let threads = std::fs::read_dir("/proc/self/task").map_err(step("count threads in /proc"))?.count();
     if threads != 1 {
@@ -42,7 +30,14 @@ pub(super) fn confine() -> Result<Vec<Layer>, SandboxError> {
     descriptors::check_and_quiet()?;
     // The rule's inode must be known before anything denies looking at it; so is every other preparation.
     let calls = system_calls::Filters::compile()?;
-    Ok(vec![close_others()?, leave_namespaces(), give_up_privileges()?, set_limits()?, files::deny()?, calls.install()?])
+    Ok(vec![
+        close_others()?,
+        leave_namespaces(),
+        give_up_privileges()?,
+        set_limits()?,
+        files::deny()?,
+        calls.install()?,
+    ])
 }
 
 pub(super) fn seal_after_load() -> Result<Layer, SandboxError> {

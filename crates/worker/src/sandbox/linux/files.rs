@@ -1,10 +1,12 @@
 //! Landlock: no path can be opened, made, removed or executed; the one exception is reading the model's inode.
 
-use super::super::{Layer, LayerState, SandboxError, descriptors};
+use super::super::{Layer, LayerState, SandboxError};
 use landlock::{
     ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, LandlockStatus, PathBeneath, RestrictionStatus, Ruleset,
     RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
 };
+use protocol::ipc::MODEL_FD;
+use std::os::fd::BorrowedFd;
 
 /// Everything that the library knows; the kernel's share of it is enforced and reported.
 const WANTED: ABI = ABI::V10;
@@ -32,6 +34,12 @@ pub(super) fn deny() -> Result<Layer, SandboxError> {
     Ok(Layer { name: "landlock".to_owned(), state, detail })
 }
 
+/// The model's descriptor, which `confine` has checked.
+fn model() -> BorrowedFd<'static> {
+    // SAFETY: the node daemon opened it, it was seen to be open, and nothing in the worker closes it.
+    unsafe { BorrowedFd::borrow_raw(MODEL_FD) }
+}
+
 fn restrict() -> Result<RestrictionStatus, RulesetError> {
     Ruleset::default()
         .set_compatibility(CompatLevel::HardRequirement)
@@ -42,6 +50,6 @@ fn restrict() -> Result<RestrictionStatus, RulesetError> {
         .scope(Scope::from_all(WANTED))?
         .create()?
         .set_compatibility(CompatLevel::HardRequirement)
-        .add_rule(PathBeneath::new(descriptors::model(), AccessFs::ReadFile))?
+        .add_rule(PathBeneath::new(model(), AccessFs::ReadFile))?
         .restrict_self()
 }

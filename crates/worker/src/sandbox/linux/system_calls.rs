@@ -4,8 +4,7 @@
 //! and `write` on its one socket), mount, bpf, io_uring, userfaultfd, perf_event_open, kill, ioctl. `EPERM` rather than
 //! a kill, so that libraries take their fallbacks and the probe can try everything in one process.
 
-use super::super::SandboxError;
-use super::super::Layer;
+use super::super::{Layer, SandboxError};
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen as Len, SeccompCmpOp as Op, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
@@ -25,6 +24,7 @@ const ALLOWED: &[libc::c_long] = &[
     libc::SYS_lseek,
     libc::SYS_close,
     libc::SYS_fstat,
+    libc::SYS_fadvise64,
     // Memory; see also `mmap` and `mprotect` below.
     libc::SYS_brk,
     libc::SYS_munmap,
@@ -59,13 +59,8 @@ const ALLOWED: &[libc::c_long] = &[
 ];
 
 /// Needed to load the model and to install the second filter, and by nothing afterwards.
-const TAKEN_AFTER_LOAD: &[libc::c_long] = &[
-    libc::SYS_openat,
-    libc::SYS_newfstatat,
-    libc::SYS_dup3,
-    libc::SYS_fcntl,
-    libc::SYS_seccomp,
-];
+const TAKEN_AFTER_LOAD: &[libc::c_long] =
+    &[libc::SYS_openat, libc::SYS_newfstatat, libc::SYS_fadvise64, libc::SYS_dup3, libc::SYS_fcntl, libc::SYS_seccomp];
 
 /// Fail with `ENOSYS` instead of `EPERM`: the C library then falls back to a call whose arguments a filter can see.
 const PRETEND_UNKNOWN: &[libc::c_long] = &[libc::SYS_clone3, libc::SYS_openat2, libc::SYS_statx];
@@ -90,7 +85,10 @@ impl Filters {
         seccompiler::apply_filter(&self.allow).map_err(|error| missing(&error))?;
         seccompiler::apply_filter(&self.unknown).map_err(|error| missing(&error))?;
         let calls = ALLOWED.len() + conditional().len();
-        Ok(Layer::enforced("seccomp", format!("{calls} system calls allowed, {} of them with conditions", conditional().len())))
+        Ok(Layer::enforced(
+            "seccomp",
+            format!("{calls} system calls allowed, {} of them with conditions", conditional().len()),
+        ))
     }
 }
 
@@ -123,13 +121,18 @@ fn allowed() -> Result<Rules, SandboxError> {
 /// One argument and what it must be: `value` under `mask`.
 struct Must {
     argument: u8,
+    length: Len,
     mask: u64,
     value: u64,
 }
 
+/// For arguments of which the kernel itself looks at 32 bits only.
 fn must(argument: u8, mask: libc::c_int, value: libc::c_int) -> Must {
-    // All masks are of 32-bit flags: the upper half of the register is not looked at by the kernel either.
-    Must { argument, mask: u64::from(mask as u32), value: u64::from(value as u32) }
+    Must { argument, length: Len::Dword, mask: u64::from(mask as u32), value: u64::from(value as u32) }
+}
+
+fn must_be_null(argument: u8) -> Must {
+    Must { argument, length: Len::Qword, mask: u64::MAX, value: 0 }
 }
 
 const ALL: libc::c_int = -1;
@@ -161,7 +164,7 @@ fn conditional() -> Vec<(libc::c_long, Vec<Vec<Must>>)> {
         // Standard error is silenced once the model is loaded.
         (libc::SYS_dup3, vec![vec![must(0, ALL, libc::STDIN_FILENO), must(1, ALL, libc::STDERR_FILENO)]]),
         // Reading its own limits, to size stacks.
-        (libc::SYS_prlimit64, vec![vec![must(0, ALL, 0), must(2, ALL, 0)]]),
+        (libc::SYS_prlimit64, vec![vec![must(0, ALL, 0), must_be_null(2)]]),
         // `abort`.
         (libc::SYS_tgkill, vec![vec![must(0, ALL, own)]]),
         (libc::SYS_prctl, [libc::PR_SET_NAME, libc::PR_SET_NO_NEW_PRIVS].map(|op| vec![must(0, ALL, op)]).into()),
@@ -178,7 +181,7 @@ fn conditional() -> Vec<(libc::c_long, Vec<Vec<Must>>)> {
 fn rule(conditions: Vec<Must>) -> Result<SeccompRule, seccompiler::BackendError> {
     let conditions: Result<Vec<_>, _> = conditions
         .into_iter()
-        .map(|must| SeccompCondition::new(must.argument, Len::Dword, Op::MaskedEq(must.mask), must.value))
+        .map(|must| SeccompCondition::new(must.argument, must.length, Op::MaskedEq(must.mask), must.value))
         .collect();
     SeccompRule::new(conditions?)
 }

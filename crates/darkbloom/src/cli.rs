@@ -1,0 +1,202 @@
+//! The command line, and nothing but it.
+
+use clap::{Args, Parser, Subcommand};
+use protocol::ticket::Ticket;
+use std::{net::SocketAddr, path::PathBuf};
+
+/// A private AI cloud from the idle computers of its members.
+#[derive(Debug, Parser)]
+#[command(name = "darkbloom", version, max_term_width = 100)]
+pub struct Arguments {
+    #[command(flatten)]
+    pub home: HomeArguments,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Args)]
+pub struct HomeArguments {
+    /// Directory of this pool member: keys, registry, models. Several can live side by side
+    #[arg(long, global = true, env = "DARKBLOOM_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Start a whole pool on this machine: orchestrator, node, worker and gateway
+    Up(UpArguments),
+    /// Lend this machine to a pool
+    Join(JoinArguments),
+    /// Serve the OpenAI API of a pool on this machine, and lend nothing
+    Serve(ServeArguments),
+    /// Run an orchestrator alone
+    Orchestrate(OrchestrateArguments),
+    /// Ask one question
+    Run(RunArguments),
+    /// Talk to a model
+    Chat(ChatArguments),
+    /// Show what runs here, and why anything does not
+    Status(OutputArguments),
+    /// Check this machine and name the remedy for what is wrong
+    Doctor(OutputArguments),
+    /// The models of the catalogue and of this home
+    #[command(subcommand)]
+    Models(ModelsCommand),
+    /// Write the JSON schemas of every `--json` output
+    #[command(hide = true)]
+    Schema(SchemaArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct NetworkArguments {
+    /// Take connections from other machines too, not from this one only
+    #[arg(long)]
+    pub network: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct GatewayArguments {
+    /// Port of the OpenAI API on 127.0.0.1; 0 lets the system choose
+    #[arg(long, default_value_t = 7433, value_name = "N")]
+    pub port: u16,
+    /// Address of the OpenAI API; one that is not loopback needs `--api-key-file`
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "port")]
+    pub bind: Option<SocketAddr>,
+    /// File with one API key a line; without keys only this machine may ask
+    #[arg(long, value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct LendArguments {
+    /// Model to serve: a name of the catalogue, or a GGUF file
+    #[arg(long, value_name = "NAME|FILE")]
+    pub model: Option<String>,
+    /// Tasks at once
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub slots: u32,
+    /// Threads of the engine; default: one for each core
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
+    pub threads: Option<u32>,
+    /// Tokens of context for one task; default: the model's own, within 8192
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
+    pub context: Option<u32>,
+    /// What people call this machine; default: its host name
+    #[arg(long, value_name = "TEXT")]
+    pub label: Option<String>,
+    /// The worker's program; default: `darkbloom-worker` beside this one
+    #[arg(long, value_name = "PROGRAM", hide = true)]
+    pub worker: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct UpArguments {
+    #[command(flatten)]
+    pub gateway: GatewayArguments,
+    #[command(flatten)]
+    pub lend: LendArguments,
+    #[command(flatten)]
+    pub network: NetworkArguments,
+    /// Ask this as soon as the pool is ready, through its own API
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// End after the answer to `--prompt`; fails where there was none
+    #[arg(long, requires = "prompt")]
+    pub exit_after_answer: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct JoinArguments {
+    /// The pool's ticket; default: the one that this home joined with
+    pub ticket: Option<Ticket>,
+    #[command(flatten)]
+    pub lend: LendArguments,
+    #[command(flatten)]
+    pub network: NetworkArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct ServeArguments {
+    /// The pool's ticket; default: the one that this home joined with
+    #[arg(long, value_name = "TICKET")]
+    pub join: Option<Ticket>,
+    #[command(flatten)]
+    pub gateway: GatewayArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct OrchestrateArguments {
+    #[command(flatten)]
+    pub network: NetworkArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct AskArguments {
+    /// The pool's ticket; default: the pool of this home
+    #[arg(long, value_name = "TICKET")]
+    pub join: Option<Ticket>,
+    /// Which model
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub model: String,
+    /// Most tokens of the answer
+    #[arg(long, value_name = "N")]
+    pub max_tokens: Option<u32>,
+    /// 0 always takes the likeliest token, 2 is the wildest
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f32>,
+    /// Draws the same answer again, from the same machine
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u32>,
+    /// Instruction that stands before the conversation
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    /// The question; `-` reads it from standard input
+    pub prompt: String,
+    #[command(flatten)]
+    pub ask: AskArguments,
+    /// Print the whole answer as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ChatArguments {
+    #[command(flatten)]
+    pub ask: AskArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct OutputArguments {
+    /// Print JSON; its schema is in docs/schemas
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ModelsCommand {
+    /// List the models of the catalogue, and which of them are here
+    Ls(OutputArguments),
+    /// Fetch a model and verify it
+    Pull {
+        /// A name of the catalogue
+        #[arg(default_value = "default")]
+        name: String,
+    },
+    /// Print where a model's file is
+    Path {
+        /// A name of the catalogue
+        #[arg(default_value = "default")]
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct SchemaArguments {
+    /// Where to write them
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+}

@@ -1,0 +1,42 @@
+//! One file for each subcommand; what several share is in [`daemon`].
+
+mod ask;
+mod chat;
+mod daemon;
+mod doctor;
+mod first_prompt;
+mod join;
+mod models;
+mod orchestrate;
+mod run;
+mod schema;
+mod serve;
+mod status;
+mod up;
+
+use crate::{
+    cli::{Arguments, Command},
+    failure::Failure,
+    home::Home,
+};
+use std::process::ExitCode;
+
+/// Runs the subcommand.
+pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
+    if let Command::Schema(arguments) = &arguments.command {
+        return schema::run(arguments);
+    }
+    let home = Home::open(arguments.home.home)?;
+    match arguments.command {
+        Command::Up(arguments) => up::run(&home, arguments).await,
+        Command::Join(arguments) => join::run(&home, arguments).await,
+        Command::Serve(arguments) => serve::run(&home, arguments).await,
+        Command::Orchestrate(arguments) => orchestrate::run(&home, &arguments).await,
+        Command::Run(arguments) => run::run(&home, arguments).await,
+        Command::Chat(arguments) => chat::run(&home, arguments).await,
+        Command::Status(arguments) => status::run(&home, &arguments).await,
+        Command::Doctor(arguments) => doctor::run(&home, &arguments).await,
+        Command::Models(command) => models::run(&home, command).await,
+        Command::Schema(_) => unreachable!("handled above: it needs no home"),
+    }
+}

@@ -1,0 +1,166 @@
+//! What the long-running subcommands share: parts of a pool, started from a home and command-line arguments.
+
+use crate::{
+    cli::{GatewayArguments, LendArguments, NetworkArguments},
+    control::Control,
+    failure::Failure,
+    home::{Home, HomeLock, KeyRole},
+    models::Ready,
+    report::{self, Status},
+};
+use client::{Client, ClientConfig};
+use gateway::{ApiKey, Gateway, GatewayConfig, Limits};
+use node::{Node, NodeConfig, WorkerSettings};
+use orchestrator::{Orchestrator, OrchestratorConfig};
+use protocol::ticket::Ticket;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+use tokio_util::sync::CancellationToken;
+use transport::Listen;
+
+/// How long tasks may run on after the first signal.
+pub const DRAIN: Duration = Duration::from_secs(30);
+
+pub fn listen(network: &NetworkArguments) -> Listen {
+    if network.network { Listen::Network { port: 0 } } else { Listen::Loopback { port: 0 } }
+}
+
+pub async fn start_orchestrator(home: &Home, network: &NetworkArguments) -> Result<Arc<Orchestrator>, Failure> {
+    let config = OrchestratorConfig::new(home.registry(), listen(network), home.key(KeyRole::Orchestrator)?);
+    let orchestrator = Orchestrator::start(config).await.map_err(Failure::new)?;
+    home.write_ticket(&orchestrator.ticket())?;
+    Ok(Arc::new(orchestrator))
+}
+
+pub async fn start_node(
+    home: &Home,
+    lend: &LendArguments,
+    network: &NetworkArguments,
+    ticket: Ticket,
+    model: Ready,
+) -> Result<Arc<Node>, Failure> {
+    let config = NodeConfig {
+        key: home.key(KeyRole::Node)?,
+        listen: listen(network),
+        ticket,
+        label: lend.label.clone().unwrap_or_else(host_name),
+        worker_program: worker_program(lend.worker.as_deref())?,
+        model: model.entry,
+        model_file: model.file,
+        worker: WorkerSettings { context_tokens: lend.context, slots: lend.slots, threads: lend.threads },
+    };
+    let node = Node::start(config).await.map_err(|error| {
+        let denied = matches!(error, node::StartError::Denied(_));
+        let failure = Failure::new(error);
+        if denied { failure.hint("`darkbloom status` on the pool's machine shows its current ticket") } else { failure }
+    })?;
+    Ok(Arc::new(node))
+}
+
+/// The worker's program: the one that was named, else the one beside this program.
+pub fn worker_program(named: Option<&Path>) -> Result<PathBuf, Failure> {
+    let program = match named {
+        Some(program) => program.to_owned(),
+        None => {
+            let own = std::env::current_exe()
+                .map_err(|error| Failure::new(format!("cannot tell where this program is: {error}")))?;
+            own.with_file_name("darkbloom-worker")
+        }
+    };
+    if program.is_file() {
+        return Ok(program);
+    }
+    Err(Failure::new(format!("the worker's program is not at {}", program.display()))
+        .hint("`cargo build --release` builds both programs; keep them in one directory"))
+}
+
+pub async fn start_client(home: &Home, ticket: Ticket) -> Result<Client, Failure> {
+    let config = ClientConfig { key: home.key(KeyRole::Client)?, ..ClientConfig::new(ticket) };
+    Ok(Client::start(config).await?)
+}
+
+pub async fn bind_gateway(arguments: &GatewayArguments, client: Client) -> Result<Gateway, Failure> {
+    let bind = arguments.bind.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], arguments.port)));
+    let keys = match &arguments.api_key_file {
+        Some(path) => read_keys(path)?,
+        None => Vec::new(),
+    };
+    let config = GatewayConfig { bind, keys, limits: Limits::default() };
+    Gateway::bind(config, Arc::new(client)).await.map_err(|error| {
+        let taken = matches!(&error, gateway::GatewayError::Bind { .. });
+        let failure = Failure::new(&error);
+        if taken { failure.hint("choose another port with `--port N`; 0 lets the system choose") } else { failure }
+    })
+}
+
+fn read_keys(path: &Path) -> Result<Vec<ApiKey>, Failure> {
+    let fail = |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| fail(&error))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let keys: Vec<ApiKey> = lines.map(ApiKey::new).collect::<Result<_, _>>().map_err(|error| fail(&error))?;
+    if keys.is_empty() {
+        return Err(fail(&"no key in this file").hint("write one key a line, such as `openssl rand -hex 32` makes"));
+    }
+    Ok(keys)
+}
+
+pub fn base_url(address: SocketAddr) -> String {
+    format!("http://{address}/v1")
+}
+
+/// A running daemon, as `status` tells it.
+#[derive(Default)]
+pub struct Parts {
+    pub orchestrator: Option<Arc<Orchestrator>>,
+    pub node: Option<Arc<Node>>,
+    pub gateway: Option<(SocketAddr, Client)>,
+}
+
+/// Opens the control socket, and tells a service manager that the daemon is ready.
+pub fn announce(home: &Home, lock: &HomeLock, pool: String, parts: Parts) -> Result<Control, Failure> {
+    let base = Status {
+        running: true,
+        home: home.path().display().to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        process_id: Some(lock.holder.process_id),
+        started_at: Some(lock.holder.since.clone()),
+        pool: Some(pool),
+        ..Status::default()
+    };
+    let control = Control::listen(home, move || status(base.clone(), &parts))?;
+    // Nobody listens where there is no service manager.
+    let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
+    Ok(control)
+}
+
+fn status(mut status: Status, parts: &Parts) -> Status {
+    if let Some(orchestrator) = &parts.orchestrator {
+        status.roles.push("orchestrator".to_owned());
+        status.ticket = Some(orchestrator.ticket().to_string());
+        status.orchestrator_id = Some(orchestrator.id().to_string());
+        status.nodes = Some(orchestrator.nodes().into_iter().map(Into::into).collect());
+        status.models = Some(report::models(orchestrator.models()));
+    }
+    if let Some(node) = &parts.node {
+        status.add_node(node.status());
+    }
+    if let Some((address, client)) = &parts.gateway {
+        status.roles.push("gateway".to_owned());
+        status.base_url = Some(base_url(*address));
+        status.connected = Some(client.is_connected());
+    }
+    status
+}
+
+/// Serves until `stop`, then drains.
+pub async fn serve_gateway(gateway: Gateway, stop: &CancellationToken) -> Result<(), Failure> {
+    gateway.serve(stop.clone()).await.map_err(Failure::new)
+}
+
+fn host_name() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_else(|| "unnamed".to_owned())
+}

@@ -1,0 +1,21 @@
+//! `darkbloom schema`: the JSON schemas of every `--json` output, generated from the types.
+
+use crate::{cli::SchemaArguments, failure::Failure, report};
+use schemars::{Schema, schema_for};
+use std::process::ExitCode;
+
+pub fn run(arguments: &SchemaArguments) -> Result<ExitCode, Failure> {
+    let fail = |error| Failure::new(format!("cannot write to {}: {error}", arguments.dir.display()));
+    std::fs::create_dir_all(&arguments.dir).map_err(fail)?;
+    let schemas: [(&str, Schema); 4] = [
+        ("status", schema_for!(report::Status)),
+        ("doctor", schema_for!(report::Doctor)),
+        ("run", schema_for!(report::Answer)),
+        ("models-ls", schema_for!(Vec<report::CatalogueModel>)),
+    ];
+    for (name, schema) in schemas {
+        let text = serde_json::to_string_pretty(&schema).expect("a schema is plain data") + "\n";
+        std::fs::write(arguments.dir.join(format!("{name}.schema.json")), text).map_err(fail)?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,222 @@
+//! The home directory: one member's keys, registry, models, and the lock that keeps it to one daemon.
+
+use crate::failure::Failure;
+use etcetera::{AppStrategy, AppStrategyArgs};
+use protocol::ticket::Ticket;
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{Read, Write},
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+};
+use trust::MachineKey;
+use zeroize::Zeroizing;
+
+/// A member's directory.
+#[derive(Debug, Clone)]
+pub struct Home {
+    root: PathBuf,
+}
+
+/// Which of a machine's roles a key is for. Each has an endpoint of its own in the network.
+#[derive(Debug, Clone, Copy)]
+pub enum KeyRole {
+    /// Lends the machine.
+    Node,
+    /// Matches.
+    Orchestrator,
+    /// Asks.
+    Client,
+}
+
+/// Who holds a home. Written into the lock file for the one that comes second.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Holder {
+    /// Its process.
+    pub process_id: u32,
+    /// Its subcommand.
+    pub command: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+}
+
+/// Keeps the home to this process until it is dropped.
+#[derive(Debug)]
+pub struct HomeLock {
+    _file: File,
+    /// What was written into it.
+    pub holder: Holder,
+}
+
+impl Home {
+    /// The directory of `--home` or `DARKBLOOM_HOME`, else the platform's data directory. Made if it is missing, for its
+    /// owner only.
+    pub fn open(chosen: Option<PathBuf>) -> Result<Self, Failure> {
+        let root = match chosen {
+            Some(root) => std::path::absolute(&root).map_err(|error| Failure::new(format!("{}: {error}", root.display())))?,
+            None => platform_directory()?,
+        };
+        let fail = |what: &str, error: std::io::Error| {
+            Failure::new(format!("cannot {what} the home directory {}: {error}", root.display()))
+                .hint("choose another with `--home DIR`")
+        };
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(|error| fail("create", error))?;
+        let metadata = fs::metadata(&root).map_err(|error| fail("read", error))?;
+        if !metadata.is_dir() {
+            return Err(Failure::new(format!("{} is not a directory", root.display())).hint("choose another with `--home DIR`"));
+        }
+        if metadata.uid() != nix::unistd::geteuid().as_raw() {
+            return Err(Failure::new(format!("the home directory {} belongs to another user", root.display()))
+                .hint("choose another with `--home DIR`"));
+        }
+        if metadata.permissions().mode() & 0o077 != 0 {
+            // It holds keys.
+            fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).map_err(|error| fail("close", error))?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Its path.
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where an orchestrator keeps its registry.
+    pub fn registry(&self) -> PathBuf {
+        self.root.join("registry.sqlite")
+    }
+
+    /// Where the models are.
+    pub fn models(&self) -> PathBuf {
+        self.root.join("models")
+    }
+
+    /// Where `status` reaches the daemon. A socket's path is limited to about 100 bytes; a longer home has its socket in
+    /// the directory for temporary files, named after the home.
+    pub fn control_socket(&self) -> PathBuf {
+        const PATH_BYTES_MAX: usize = 100;
+        let direct = self.root.join("control.sock");
+        if direct.as_os_str().len() <= PATH_BYTES_MAX {
+            return direct;
+        }
+        let name = blake3::hash(self.root.as_os_str().as_encoded_bytes()).to_hex();
+        std::env::temp_dir().join(format!("darkbloom-{}-{}.sock", nix::unistd::geteuid(), &name[..16]))
+    }
+
+    /// Takes the home for this process, or says who has it.
+    pub fn lock(&self, command: &str) -> Result<HomeLock, Failure> {
+        let path = self.root.join("lock");
+        let fail = |error: std::io::Error| Failure::new(format!("cannot lock {}: {error}", path.display()));
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let who = self.holder().map_or_else(
+                    || "another process".to_owned(),
+                    |holder| {
+                        format!("`darkbloom {}` (process {}, since {})", holder.command, holder.process_id, holder.since)
+                    },
+                );
+                return Err(Failure::new(format!("the home {} is held by {who}", self.root.display()))
+                    .hint("stop it first, or choose another home with `--home DIR`"));
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(fail(error)),
+        }
+        let holder = Holder {
+            process_id: std::process::id(),
+            command: command.to_owned(),
+            since: jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        };
+        let text = serde_json::to_string(&holder).expect("a holder is plain data");
+        file.set_len(0).and_then(|()| file.write_all(text.as_bytes())).map_err(fail)?;
+        Ok(HomeLock { _file: file, holder })
+    }
+
+    /// Who holds the home, as the lock file says. It may be stale: only the lock itself tells.
+    pub fn holder(&self) -> Option<Holder> {
+        let mut text = String::new();
+        File::open(self.root.join("lock")).ok()?.take(4096).read_to_string(&mut text).ok()?;
+        serde_json::from_str(&text).ok()
+    }
+
+    /// The key of one of this machine's roles, derived from the machine's one secret, which is made at the first call.
+    pub fn key(&self, role: KeyRole) -> Result<MachineKey, Failure> {
+        let seed = self.secret_file("machine.key")?;
+        let context = match role {
+            KeyRole::Node => "darkbloom 2026 machine key: node",
+            KeyRole::Orchestrator => "darkbloom 2026 machine key: orchestrator",
+            KeyRole::Client => "darkbloom 2026 machine key: client",
+        };
+        let derived = Zeroizing::new(blake3::derive_key(context, &*seed));
+        Ok(MachineKey::from_seed(&derived))
+    }
+
+    /// 32 secret bytes in a file that only its owner reads; made once, whole or not at all.
+    pub fn secret_file(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, Failure> {
+        let path = self.root.join(name);
+        let fail = |what: String| Failure::new(format!("{}: {what}", path.display()));
+        let mut secret = Zeroizing::new([0; 32]);
+        match File::open(&path) {
+            Ok(mut file) => {
+                let metadata = file.metadata().map_err(|error| fail(error.to_string()))?;
+                if metadata.permissions().mode() & 0o077 != 0 {
+                    return Err(fail("others can read this key".to_owned())
+                        .hint(format!("if nobody has, run `chmod 600 {}`", path.display())));
+                }
+                if metadata.len() != 32 {
+                    return Err(fail("not a key: it has not 32 bytes".to_owned())
+                        .hint("restore it from a backup, or remove it to become a new machine"));
+                }
+                file.read_exact(&mut *secret).map_err(|error| fail(error.to_string()))?;
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                getrandom::fill(&mut *secret).map_err(|error| fail(error.to_string()))?;
+                self.write_private(name, &*secret)?;
+            }
+            Err(error) => return Err(fail(error.to_string())),
+        }
+        Ok(secret)
+    }
+
+    /// Remembers the pool that this home belongs to.
+    pub fn write_ticket(&self, ticket: &Ticket) -> Result<(), Failure> {
+        self.write_private("ticket", format!("{ticket}\n").as_bytes())
+    }
+
+    /// The pool that this home belongs to.
+    pub fn ticket(&self) -> Result<Ticket, Failure> {
+        let path = self.root.join("ticket");
+        match fs::read_to_string(&path) {
+            Ok(text) => text.parse().map_err(|error| Failure::new(format!("{}: {error}", path.display()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Failure::new(format!("the home {} belongs to no pool yet", self.root.display()))
+                    .hint("start one with `darkbloom up`, or give a ticket: `--join TICKET`"))
+            }
+            Err(error) => Err(Failure::new(format!("{}: {error}", path.display()))),
+        }
+    }
+
+    /// Writes a file for the owner only; a crash leaves the old one or the new one.
+    fn write_private(&self, name: &str, bytes: &[u8]) -> Result<(), Failure> {
+        let path = self.root.join(name);
+        let temporary = self.root.join(format!("{name}.{}.new", std::process::id()));
+        let write = || -> std::io::Result<()> {
+            let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &path)?;
+            File::open(&self.root)?.sync_all()
+        };
+        write().map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))
+    }
+}
+
+fn platform_directory() -> Result<PathBuf, Failure> {
+    let arguments =
+        AppStrategyArgs { top_level_domain: "org".to_owned(), author: "Darkbloom".to_owned(), app_name: "darkbloom".to_owned() };
+    let strategy = etcetera::choose_app_strategy(arguments)
+        .map_err(|error| Failure::new(format!("no data directory: {error}")).hint("choose one with `--home DIR`"))?;
+    Ok(strategy.data_dir())
+}

@@ -1,0 +1,80 @@
+//! What an orchestrator needs to start, and why it does not.
+
+use crate::{SecretError, StoreError};
+use protocol::{
+    ids::NodeId,
+    link::{HEARTBEAT_MS_MAX, PROBE_MS_MAX},
+};
+use std::{path::PathBuf, time::Duration};
+use transport::{BindError, Listen};
+use trust::MachineKey;
+
+/// Settings of one orchestrator.
+#[derive(Debug, Clone)]
+pub struct OrchestratorConfig {
+    /// The SQLite file of the registry; made where there is none. `<store>.secret` beside it keeps the admission secret.
+    pub store: PathBuf,
+    /// Where to listen. With port 0 the port of the last start is taken again, if it is free.
+    pub listen: Listen,
+    /// The orchestrator's identity: the same for the life of the pool.
+    pub key: MachineKey,
+    /// How long it waits for what.
+    pub timings: Timings,
+}
+
+impl OrchestratorConfig {
+    /// The usual timings.
+    pub fn new(store: PathBuf, listen: Listen, key: MachineKey) -> Self {
+        Self { store, listen, key, timings: Timings::default() }
+    }
+}
+
+/// How long an orchestrator waits for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timings {
+    /// A node that says nothing for this long is unresponsive.
+    pub silence_max: Duration,
+    /// A node that was reported answers a probe within this time, or is unresponsive.
+    pub probe_max: Duration,
+    /// A connection shows its ticket within this time, or is closed.
+    pub hello_max: Duration,
+    /// A question is complete within this time, or its stream is given up.
+    pub question_max: Duration,
+}
+
+impl Default for Timings {
+    fn default() -> Self {
+        Self {
+            silence_max: Duration::from_millis(HEARTBEAT_MS_MAX),
+            probe_max: Duration::from_millis(PROBE_MS_MAX),
+            hello_max: Duration::from_secs(5),
+            question_max: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Why an orchestrator does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The store cannot be used.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The admission secret cannot be used.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// The store is another orchestrator's.
+    #[error("the pool in {} belongs to orchestrator {}: start with its key, or with another store", store.display(), owner.short())]
+    OtherKey {
+        /// The store.
+        store: PathBuf,
+        /// Whose it is.
+        owner: NodeId,
+    },
+    /// The port cannot be had.
+    #[error("{0}: choose another port, or 0 for any")]
+    Listen(#[from] BindError),
+    /// The system gives no more threads.
+    #[error("cannot start a thread: {0}")]
+    Thread(std::io::Error),
+}

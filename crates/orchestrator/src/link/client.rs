@@ -1,0 +1,104 @@
+//! A client's link: one stream for each question.
+
+use super::SEND_TIME_MAX;
+use crate::{clients::ClientLink, matching, shared::Shared};
+use protocol::{
+    ids::NodeId,
+    limits,
+    link::{Answer, NodeRow, Question},
+};
+use std::sync::Arc;
+use tokio::time::{sleep, timeout};
+use transport::{Connection, ReceiveError, Receiver, Sender};
+
+/// What fits one message beside everything that is not a row.
+const ROWS_BYTES_MAX: usize = limits::LINK_MESSAGE_BYTES_MAX - 1024;
+
+/// Serves the link until it ends. The transport bounds the streams that are open at a time.
+pub(super) async fn run(shared: &Arc<Shared>, connection: &Connection, link: &ClientLink) {
+    while let Some((sender, receiver)) = connection.accept_stream().await {
+        let client = link.client();
+        if !shared.registry().is_member(client) {
+            connection.close("removed from the pool");
+            return;
+        }
+        let owner = Arc::clone(shared);
+        shared.spawn(async move { serve(&owner, client, sender, receiver).await });
+    }
+}
+
+async fn serve(shared: &Arc<Shared>, client: NodeId, mut sender: Sender, mut receiver: Receiver) {
+    let question = receiver.message(limits::QUESTION_BYTES_MAX);
+    let question = match timeout(shared.timings.question_max, question).await {
+        Ok(Ok(question)) => question,
+        Ok(Err(ReceiveError::Codec(_) | ReceiveError::Truncated)) => None,
+        // Nobody waits for an answer any more.
+        Ok(Err(_)) => return,
+        Err(_) => {
+            shared.counters.questions_missing.count();
+            return;
+        }
+    };
+    let answer = question.map_or(Answer::Malformed, |question| answer(shared, client, question));
+    if answer == Answer::Malformed {
+        shared.counters.questions_malformed.count();
+    }
+    let sent = timeout(SEND_TIME_MAX, sender.message(&answer, limits::LINK_MESSAGE_BYTES_MAX)).await;
+    match sent {
+        Ok(Ok(())) => sender.finish(),
+        // Dropping the stream cancels it.
+        Ok(Err(error)) => tracing::debug!(%error, "an answer was not sent"),
+        Err(_) => tracing::debug!("an answer was not read"),
+    }
+}
+
+fn answer(shared: &Arc<Shared>, client: NodeId, question: Question) -> Answer {
+    match question {
+        Question::Match(request) if !matching::is_bounded(&request) => Answer::Malformed,
+        Question::Match(request) => Answer::Match(matching::answer(shared, client, &request)),
+        Question::Models => {
+            let registry = shared.registry();
+            Answer::Models(shared.live().offers(&registry, shared.now()))
+        }
+        Question::Nodes => {
+            let registry = shared.registry();
+            let rows = shared.live().rows(&registry, shared.now());
+            Answer::Nodes(fitting(rows))
+        }
+        Question::Report { node } => {
+            report(shared, client, node);
+            Answer::Noted
+        }
+    }
+}
+
+/// A report is no evidence, only an occasion to look: the node is probed, and fails or doesn't.
+fn report(shared: &Arc<Shared>, client: NodeId, node: NodeId) {
+    shared.counters.reports.count();
+    if !shared.clients().may_report(client, shared.now().steady_ms) {
+        shared.counters.reports_limited.count();
+        return;
+    }
+    let Some(probe) = shared.live().probe(node) else { return };
+    shared.counters.probes.count();
+    let owner = Arc::clone(shared);
+    shared.spawn(async move {
+        sleep(owner.timings.probe_max).await;
+        let now = owner.now();
+        if owner.live().probe_over(probe, now) {
+            owner.counters.probes_failed.count();
+        }
+    });
+}
+
+/// As many rows as fit one message. A pool that large is looked at where it is run.
+fn fitting(mut rows: Vec<NodeRow>) -> Vec<NodeRow> {
+    let mut bytes = 0;
+    let beyond = rows.iter().position(|row| {
+        // The longest reason, the id and the numbers take less than 1 KiB.
+        bytes += 1024 + row.label.len() + row.models.iter().map(|name| name.len() + 4).sum::<usize>();
+        bytes > ROWS_BYTES_MAX
+    });
+    rows.truncate(beyond.unwrap_or(rows.len()));
+    rows
+}

@@ -1,0 +1,121 @@
+//! A node's link: its state comes up, probes go down.
+
+use super::SEND_TIME_MAX;
+use crate::{clock::millis, shared::Shared, vetting::Vetter};
+use protocol::{
+    grant::ModelRef,
+    ids::{ModelDigest, NodeId},
+    limits,
+    link::{FromNode, ModelEntry, NodeState, ToNode},
+};
+use registry::Fact;
+use std::sync::Arc;
+use tokio::{sync::mpsc, time::timeout};
+use transport::{Connection, ReceiveError, Receiver, Sender};
+
+/// Messages that wait for a node; one probe is under way at a time.
+const OUTGOING_MAX: usize = 4;
+
+/// One link of a node, as long as this lives.
+pub(crate) struct NodeLink {
+    shared: Arc<Shared>,
+    node: NodeId,
+    number: u64,
+    outgoing: mpsc::Receiver<ToNode>,
+}
+
+impl NodeLink {
+    /// Enters the node; `None` where there is no room for it.
+    pub(super) fn enter(shared: &Arc<Shared>, connection: &Connection) -> Option<Self> {
+        let (sender, outgoing) = mpsc::channel(OUTGOING_MAX);
+        let (node, now) = (connection.remote(), shared.now());
+        let silence_max_ms = millis(shared.timings.silence_max);
+        let number = shared.live().link(node, connection.clone(), sender, now, silence_max_ms).ok()?;
+        Some(Self { shared: Arc::clone(shared), node, number, outgoing })
+    }
+}
+
+impl Drop for NodeLink {
+    fn drop(&mut self) {
+        let now = self.shared.now();
+        self.shared.live().unlink(self.node, self.number, now);
+    }
+}
+
+/// Serves the link until it ends.
+pub(super) async fn run(
+    shared: &Shared,
+    connection: &Connection,
+    mut sender: Sender,
+    mut receiver: Receiver,
+    mut link: NodeLink,
+) {
+    let mut vetter = Vetter::new(link.node, shared.now());
+    loop {
+        // A message that has begun must be read to its end, so it outlives whatever is sent meanwhile.
+        let incoming = receiver.message::<FromNode>(limits::NODE_MESSAGE_BYTES_MAX);
+        tokio::pin!(incoming);
+        let message = loop {
+            tokio::select! {
+                message = &mut incoming => break message,
+                Some(outgoing) = link.outgoing.recv() => {
+                    let sent = timeout(SEND_TIME_MAX, sender.message(&outgoing, limits::LINK_MESSAGE_BYTES_MAX)).await;
+                    if !matches!(sent, Ok(Ok(()))) {
+                        connection.close("you do not read what you are sent");
+                        return;
+                    }
+                }
+            }
+        };
+        match message {
+            Ok(Some(message)) => take(shared, &link, &mut vetter, message).await,
+            Err(ReceiveError::Codec(error)) => {
+                shared.counters.node_messages_malformed.count();
+                tracing::warn!(node = %link.node.short(), %error, "a message that is none; its link is closed");
+                connection.close(&error.to_string());
+                return;
+            }
+            Ok(None) | Err(_) => return,
+        }
+    }
+}
+
+async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: FromNode) {
+    let silence_max_ms = millis(shared.timings.silence_max);
+    match message {
+        FromNode::State(state) => {
+            let refused = bring(shared, &state).await;
+            let now = shared.now();
+            let vetted = vetter.vet(state, &refused, now);
+            shared.counters.states.count();
+            for _ in vetted.workers.iter().filter(|worker| worker.live.hold.is_some()) {
+                shared.counters.workers_refused.count();
+            }
+            shared.live().state(link.node, link.number, vetted, now, silence_max_ms);
+        }
+        FromNode::Alive { probe } => {
+            let now = shared.now();
+            shared.live().alive(link.node, link.number, probe, now, silence_max_ms);
+        }
+        FromNode::Goodbye => {
+            let now = shared.now();
+            shared.live().goodbye(link.node, link.number, now);
+        }
+    }
+}
+
+/// Makes models that are new facts of the pool; returns those that it does not take, and why.
+async fn bring(shared: &Shared, state: &NodeState) -> Vec<(ModelDigest, String)> {
+    let mut refused = Vec::new();
+    for worker in state.workers.iter().take(limits::MODELS_PER_NODE_MAX) {
+        let digest = worker.model.digest;
+        if shared.registry().model(&ModelRef::Digest(digest)).is_some() {
+            continue;
+        }
+        let entry = ModelEntry { created_unix_s: shared.now().unix_ms / 1000, ..worker.model.clone() };
+        if let Err(error) = shared.writer.append(Fact::ModelAdded(entry)).await {
+            refused.push((digest, error.to_string()));
+        }
+    }
+    refused
+}

@@ -1,0 +1,94 @@
+//! A client that does what a decent one would not: it holds a real ticket and real grants, and misuses them.
+
+use protocol::{
+    grant::{Grant, MatchReply, MatchRequest, ModelRef, Permit, Policy, WorkerEvidence},
+    ids::TaskId,
+    limits,
+    link::{self, Hello, HelloReply, Question, Role},
+    sealing::{FrameOpener, SealedTask, seal_task},
+    signed::Signed,
+    stream::{self, Reply},
+    task::Task,
+    ticket::Ticket,
+};
+use transport::{Connection, Listen, Receiver, Sender, Transport};
+use trust::MachineKey;
+
+/// A member that misbehaves.
+pub struct Hostile {
+    transport: Transport,
+    link: Connection,
+}
+
+impl Hostile {
+    /// Joins a pool.
+    pub async fn join(ticket: &str) -> Self {
+        let ticket: Ticket = ticket.parse().expect("a ticket");
+        let transport = Transport::bind(&MachineKey::generate(), Listen::Loopback { port: 0 }, &[]).await.expect("bound");
+        let orchestrator = &ticket.orchestrators[0];
+        let link = transport.connect(orchestrator.id, &orchestrator.addresses, link::ALPN).await.expect("connected");
+        let (mut sender, mut receiver) = link.open_stream().await.expect("a stream");
+        let hello = Hello { pool: ticket.pool, secret: ticket.secret, role: Role::Client, version: "0".to_owned() };
+        sender.message(&hello, limits::LINK_MESSAGE_BYTES_MAX).await.expect("sent");
+        sender.finish();
+        let reply = receiver.message(limits::LINK_MESSAGE_BYTES_MAX).await.expect("an answer");
+        assert!(matches!(reply, Some(HelloReply::Welcome(_))), "{reply:?}");
+        Self { transport, link }
+    }
+
+    /// The link to the orchestrator, to be misused.
+    pub fn link(&self) -> &Connection {
+        &self.link
+    }
+
+    /// A real grant for a task.
+    pub async fn grant(&self, task: TaskId) -> Grant {
+        let request = MatchRequest {
+            task,
+            model: ModelRef::Name("default".to_owned()),
+            prompt_bucket_bytes: 1024,
+            answer_bucket_tokens: 0,
+            policy: Policy::default(),
+            exclude: Vec::new(),
+        };
+        let (mut sender, mut receiver) = self.link.open_stream().await.expect("a stream");
+        sender.message(&Question::Match(request), limits::LINK_MESSAGE_BYTES_MAX).await.expect("sent");
+        sender.finish();
+        let answer = receiver.message(limits::LINK_MESSAGE_BYTES_MAX).await.expect("an answer");
+        match answer {
+            Some(link::Answer::Match(MatchReply::Granted(grant))) => grant,
+            other => panic!("no grant: {other:?}"),
+        }
+    }
+
+    /// A task, well sealed for the first candidate.
+    pub fn seal(grant: &Grant, id: TaskId, task: &Task) -> (SealedTask, FrameOpener) {
+        let evidence: WorkerEvidence = trust::open(&grant.candidates[0].evidence).expect("authentic evidence");
+        seal_task(&evidence.keys[0], id, task).expect("a well-formed key")
+    }
+
+    /// A stream to the first candidate, on a connection of its own.
+    pub async fn open_stream(&self, grant: &Grant) -> (Connection, Sender, Receiver) {
+        let candidate = &grant.candidates[0];
+        let connection =
+            self.transport.connect(candidate.node, &candidate.addresses, stream::ALPN).await.expect("connected");
+        let (sender, receiver) = connection.open_stream().await.expect("a stream");
+        (connection, sender, receiver)
+    }
+
+    /// Sends a permit and a sealed task to the first candidate; returns the replies to the last.
+    pub async fn send(&self, grant: &Grant, permit: &Signed<Permit>, sealed: &SealedTask) -> Vec<Reply> {
+        let (_connection, mut sender, mut receiver) = self.open_stream(grant).await;
+        sender.message(permit, limits::PERMIT_BYTES_MAX).await.expect("sent");
+        // A node that refused the permit has stopped listening.
+        let _ = sender.message(sealed, limits::STREAM_MESSAGE_BYTES_MAX).await;
+        let mut replies = Vec::new();
+        while let Ok(Some(reply)) = receiver.message::<Reply>(limits::STREAM_MESSAGE_BYTES_MAX).await {
+            if reply != Reply::KeepAlive {
+                replies.push(reply);
+            }
+        }
+        sender.finish();
+        replies
+    }
+}

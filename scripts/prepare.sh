@@ -21,6 +21,11 @@ if ! have cargo; then
 fi
 needed=$(sed -n 's/^rust-version = "\([0-9]*\.[0-9]*\)".*/\1/p' Cargo.toml)
 found=$(rustc --version | sed -n 's/^rustc \([0-9]*\.[0-9]*\).*/\1/p')
+if [ -z "$found" ]; then
+    say 'error: `rustc` is there but does not run'
+    say 'hint: rustup default stable'
+    exit 1
+fi
 if [ "${found%%.*}" -lt "${needed%%.*}" ] || { [ "${found%%.*}" = "${needed%%.*}" ] && [ "${found#*.}" -lt "${needed#*.}" ]; }; then
     say "error: Rust $found is too old; Darkbloom needs $needed"
     if have rustup; then say 'hint: rustup update stable'; else say "hint: $rustup_line"; fi

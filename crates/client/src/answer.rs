@@ -60,7 +60,10 @@ impl Answer {
     }
 
     /// [`Answer::next`] for a `Stream`'s `poll_next`.
-    pub fn poll_next(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Option<Result<Frame, AskError>>> {
+    pub fn poll_next(
+        &mut self,
+        context: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<Frame, AskError>>> {
         self.frames.poll_recv(context)
     }
 }

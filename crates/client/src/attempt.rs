@@ -49,8 +49,7 @@ pub(crate) async fn run(
     candidate: &Candidate,
     task: &Task,
 ) -> Outcome {
-    let verified =
-        evidence::verify(&candidate.evidence, candidate.node, grant.model, &shared.policy, clock::unix_ms());
+    let verified = evidence::verify(&candidate.evidence, candidate.node, grant.model, &shared.policy, clock::unix_ms());
     let key = match verified {
         Ok(key) => key,
         // An orchestrator that names such a node is wrong or lies; the node itself may be well.

@@ -46,7 +46,7 @@ use protocol::{
     ticket::Ticket,
 };
 use std::sync::Arc;
-use transport::{Listen, Transport};
+use transport::{Boxed, Listen, Transport};
 use trust::MachineKey;
 
 /// Grants asked for before a task is given up: each names up to three nodes.
@@ -114,7 +114,11 @@ pub(crate) struct Shared {
 
 impl Client {
     /// Binds, and makes the first link to an orchestrator.
-    pub async fn start(config: ClientConfig) -> Result<Self, AskError> {
+    pub fn start(config: ClientConfig) -> Boxed<'static, Result<Self, AskError>> {
+        Box::pin(Self::connect(config))
+    }
+
+    async fn connect(config: ClientConfig) -> Result<Self, AskError> {
         let transport = Transport::bind(&config.key, config.listen, &[])
             .await
             .map_err(|error| AskError::Unreachable { reason: error.to_string() })?;
@@ -150,7 +154,11 @@ impl Client {
     }
 
     /// Gives a task to a worker that serves `model`. Returns when a node has taken it.
-    pub async fn ask(&self, model: &str, task: Task) -> Result<Answer, AskError> {
+    pub fn ask<'a>(&'a self, model: &'a str, task: Task) -> Boxed<'a, Result<Answer, AskError>> {
+        Box::pin(self.match_and_send(model, task))
+    }
+
+    async fn match_and_send(&self, model: &str, task: Task) -> Result<Answer, AskError> {
         task.check().map_err(AskError::Invalid)?;
         let (prompt_bytes, answer_tokens) = sizes(&task);
         let mut request = MatchRequest {
@@ -201,8 +209,8 @@ impl Client {
         Ok(None)
     }
 
-    async fn question(&self, question: Question) -> Result<link::Answer, AskError> {
-        self.shared.orchestrators.ask(&self.shared.transport, &question).await
+    fn question(&self, question: Question) -> Boxed<'_, Result<link::Answer, AskError>> {
+        Box::pin(async move { self.shared.orchestrators.ask(&self.shared.transport, &question).await })
     }
 
     /// Ends every connection.
@@ -255,9 +263,7 @@ fn refused(model: &str, refusal: Refusal, mut failures: Vec<String>) -> AskError
     let retry_after_ms = refusal.retry_after_ms.map(u64::from);
     match refusal.kind {
         RefusalKind::UnknownModel { known } => AskError::UnknownModel { model: model.to_owned(), known },
-        RefusalKind::Overloaded => {
-            AskError::Overloaded { retry_after_ms: retry_after_ms.unwrap_or(RETRY_AFTER_MS) }
-        }
+        RefusalKind::Overloaded => AskError::Overloaded { retry_after_ms: retry_after_ms.unwrap_or(RETRY_AFTER_MS) },
         RefusalKind::NoNode => {
             failures.extend(refusal.reasons.iter().map(|(node, hold)| format!("{}: {hold}", node.short())));
             AskError::NoNode { reasons: failures, retry_after_ms }

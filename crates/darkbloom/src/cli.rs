@@ -73,12 +73,12 @@ pub struct LendArguments {
     #[arg(long, value_name = "NAME|FILE")]
     pub model: Option<String>,
     /// Tasks at once
-    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub slots: u32,
     /// Threads of the engine; default: one for each core
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub threads: Option<u32>,
-    /// Tokens of context for one task; default: the model's own, within 8192
+    /// Tokens of context for one task; default: the model's own, within 4096
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(64..=1_048_576))]
     pub context: Option<u32>,
     /// What people call this machine; default: its host name

@@ -54,7 +54,9 @@ impl Home {
     /// owner only.
     pub fn open(chosen: Option<PathBuf>) -> Result<Self, Failure> {
         let root = match chosen {
-            Some(root) => std::path::absolute(&root).map_err(|error| Failure::new(format!("{}: {error}", root.display())))?,
+            Some(root) => {
+                std::path::absolute(&root).map_err(|error| Failure::new(format!("{}: {error}", root.display())))?
+            }
             None => platform_directory()?,
         };
         let fail = |what: &str, error: std::io::Error| {
@@ -64,7 +66,9 @@ impl Home {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(|error| fail("create", error))?;
         let metadata = fs::metadata(&root).map_err(|error| fail("read", error))?;
         if !metadata.is_dir() {
-            return Err(Failure::new(format!("{} is not a directory", root.display())).hint("choose another with `--home DIR`"));
+            return Err(
+                Failure::new(format!("{} is not a directory", root.display())).hint("choose another with `--home DIR`")
+            );
         }
         if metadata.uid() != nix::unistd::geteuid().as_raw() {
             return Err(Failure::new(format!("the home directory {} belongs to another user", root.display()))
@@ -108,15 +112,24 @@ impl Home {
     pub fn lock(&self, command: &str) -> Result<HomeLock, Failure> {
         let path = self.root.join("lock");
         let fail = |error: std::io::Error| Failure::new(format!("cannot lock {}: {error}", path.display()));
-        let mut file =
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(fail)?;
+        let mut file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(fail)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(fs::TryLockError::WouldBlock) => {
                 let who = self.holder().map_or_else(
                     || "another process".to_owned(),
                     |holder| {
-                        format!("`darkbloom {}` (process {}, since {})", holder.command, holder.process_id, holder.since)
+                        format!(
+                            "`darkbloom {}` (process {}, since {})",
+                            holder.command, holder.process_id, holder.since
+                        )
                     },
                 );
                 return Err(Failure::new(format!("the home {} is held by {who}", self.root.display()))
@@ -214,8 +227,11 @@ impl Home {
 }
 
 fn platform_directory() -> Result<PathBuf, Failure> {
-    let arguments =
-        AppStrategyArgs { top_level_domain: "org".to_owned(), author: "Darkbloom".to_owned(), app_name: "darkbloom".to_owned() };
+    let arguments = AppStrategyArgs {
+        top_level_domain: "org".to_owned(),
+        author: "Darkbloom".to_owned(),
+        app_name: "darkbloom".to_owned(),
+    };
     let strategy = etcetera::choose_app_strategy(arguments)
         .map_err(|error| Failure::new(format!("no data directory: {error}")).hint("choose one with `--home DIR`"))?;
     Ok(strategy.data_dir())

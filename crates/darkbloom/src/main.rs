@@ -22,11 +22,14 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     logging();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(runtime_threads()).enable_all().build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => return failure::Failure::new(format!("cannot start: {error}")).print(),
-    };
+    open_files();
+    // The TLS of every HTTP client in this process. Nobody has set another before.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime =
+        match tokio::runtime::Builder::new_multi_thread().worker_threads(runtime_threads()).enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return failure::Failure::new(format!("cannot start: {error}")).print(),
+        };
     let result = runtime.block_on(commands::run(arguments));
     // What still runs in the background has had its time to drain.
     runtime.shutdown_background();
@@ -41,9 +44,22 @@ fn runtime_threads() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4)
 }
 
+/// A gateway with a thousand idle connections needs more descriptors than the usual soft limit gives.
+fn open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    /// macOS refuses more than its `OPEN_MAX`.
+    const WANTED: u64 = 10_240;
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < WANTED
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, WANTED.min(hard), hard)
+    {
+        tracing::warn!(%error, soft, "the limit on open files stays low");
+    }
+}
+
 /// Logs go to standard error; `DARKBLOOM_LOG` chooses what is logged, as in `DARKBLOOM_LOG=info,iroh=warn`.
 fn logging() {
     let filter = tracing_subscriber::EnvFilter::try_from_env("DARKBLOOM_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,iroh=error,noq=error,noq_proto=error"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,iroh=off,noq=off,noq_proto=off,noq_udp=off"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -1,10 +1,7 @@
 //! From what a person calls a model to an open, verified file and its entry.
 
 use crate::{failure::Failure, home::Home, progress};
-use protocol::{
-    ids::ModelDigest,
-    link::ModelEntry,
-};
+use protocol::{ids::ModelDigest, link::ModelEntry};
 use std::{fs::File, path::Path, sync::Arc};
 use swarm::{
     catalogue::{Catalogue, DEFAULT_MODEL},
@@ -73,10 +70,9 @@ async fn pull_from(store: &Store, name: &str) -> Result<(Entry, ModelFile), Fail
         return Err(Failure::new(format!("the catalogue has no model `{name}`"))
             .hint("`darkbloom models ls` lists it; a file is given by its path, as in `--model ./FILE.gguf`"));
     }
-    let model = drawn(async |reporter| {
-        Ok(fetch::fetch_first(&entries, store, &Settings::from_environment(), reporter).await?)
-    })
-    .await?;
+    let model =
+        drawn(async |reporter| Ok(fetch::fetch_first(&entries, store, &Settings::from_environment(), reporter).await?))
+            .await?;
     let entry = entries.into_iter().find(|entry| entry.name == model.name).expect("one of them was fetched").clone();
     Ok((entry, model))
 }

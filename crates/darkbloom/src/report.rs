@@ -296,12 +296,15 @@ impl Status {
         self.label = Some(node.label);
         self.active_tasks = Some(node.active_tasks);
         let mut reasons: Vec<Reason> = node.hold.iter().map(Reason::from).collect();
-        if !node.links.iter().any(|link| link.connected) {
+        if !node.links.iter().any(|link| link.known) {
             reasons.push(Reason {
                 code: "no-orchestrator".to_owned(),
                 message: "no orchestrator of the pool answers".to_owned(),
                 remedy: Some("is the pool running? it is tried again every few seconds".to_owned()),
             });
+        } else if reasons.is_empty() && !node.links.iter().any(|link| link.known && link.hold.is_none()) {
+            // What an orchestrator holds against a node that thinks itself well.
+            reasons.extend(node.links.iter().filter_map(|link| link.hold.as_ref()).map(Reason::from));
         }
         self.takes_work = Some(reasons.is_empty());
         self.held_back_by = Some(reasons);

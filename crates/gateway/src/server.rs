@@ -10,6 +10,7 @@ use crate::{
     routes::{self, Shared},
 };
 use axum::{Router, body::Body, body::HttpBody};
+use futures_util::future::BoxFuture;
 use hyper::{
     body::{Frame, Incoming, SizeHint},
     server::conn::http1,
@@ -89,7 +90,12 @@ pub struct Gateway {
 
 impl Gateway {
     /// Takes the address. Connections queue from now on and are answered by [`serve`](Self::serve).
-    pub async fn bind(config: GatewayConfig, asker: Arc<dyn Asker>) -> Result<Self, GatewayError> {
+    pub fn bind(config: GatewayConfig, asker: Arc<dyn Asker>) -> BoxFuture<'static, Result<Self, GatewayError>> {
+        // Boxed here and below, so that the code is compiled in this crate and not again in each that awaits it.
+        Box::pin(Self::listen(config, asker))
+    }
+
+    async fn listen(config: GatewayConfig, asker: Arc<dyn Asker>) -> Result<Self, GatewayError> {
         let GatewayConfig { bind: address, keys, limits } = config;
         let admission = if !keys.is_empty() {
             Admission::Keyed(keys)
@@ -113,7 +119,11 @@ impl Gateway {
 
     /// Serves until `shutdown`, then lets answers in flight finish within [`Limits::drain_timeout`]. Dropping the
     /// future cuts every connection.
-    pub async fn serve(self, shutdown: CancellationToken) -> Result<(), GatewayError> {
+    pub fn serve(self, shutdown: CancellationToken) -> BoxFuture<'static, Result<(), GatewayError>> {
+        Box::pin(self.accept_until(shutdown))
+    }
+
+    async fn accept_until(self, shutdown: CancellationToken) -> Result<(), GatewayError> {
         let cut = CancellationToken::new();
         let _cut_on_drop = cut.clone().drop_guard();
         let draining = CancellationToken::new();

@@ -34,7 +34,7 @@ use protocol::{grant::Hold, ids::NodeId, link::ModelEntry, ticket::Ticket};
 use state::Shared;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use transport::{Listen, Transport};
+use transport::{Boxed, Listen, Transport};
 use trust::MachineKey;
 
 /// What a node needs to start.
@@ -71,7 +71,7 @@ pub struct WorkerSettings {
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { context_tokens: None, slots: 8, threads: None }
+        Self { context_tokens: None, slots: 4, threads: None }
     }
 }
 
@@ -106,7 +106,11 @@ pub struct Node {
 impl Node {
     /// Starts the worker, the links and the listener. Returns when an orchestrator has admitted the machine, or at once
     /// where none answers yet: links are tried until [`Node::shutdown`].
-    pub async fn start(config: NodeConfig) -> Result<Self, StartError> {
+    pub fn start(config: NodeConfig) -> Boxed<'static, Result<Self, StartError>> {
+        Box::pin(Self::start_parts(config))
+    }
+
+    async fn start_parts(config: NodeConfig) -> Result<Self, StartError> {
         let measurement = measure(&config.worker_program).await?;
         let transport = Transport::bind(&config.key, config.listen, &[protocol::stream::ALPN]).await?;
         let orchestrators = config.ticket.orchestrators.clone();
@@ -146,9 +150,9 @@ impl Node {
         self.transport.port()
     }
 
-    /// Waits until the worker has loaded its model and the pool knows.
+    /// Waits until the worker has loaded its model and an orchestrator matches tasks to it.
     pub async fn ready(&self) {
-        self.shared.wait_until(|state| state.hold().is_none() && state.is_linked()).await;
+        self.shared.wait_until(|state| state.hold().is_none() && state.is_routed()).await;
     }
 
     /// The node as it is now.
@@ -157,7 +161,11 @@ impl Node {
     }
 
     /// Takes no more tasks, says goodbye, finishes those that run for at most `drain`, then ends the worker.
-    pub async fn shutdown(&self, drain: Duration) {
+    pub fn shutdown(&self, drain: Duration) -> Boxed<'_, ()> {
+        Box::pin(self.end(drain))
+    }
+
+    async fn end(&self, drain: Duration) {
         self.shared.update(|state| state.owner_hold = Some(Hold::Draining));
         let idle = self.shared.wait_until(|state| state.active_tasks() == 0);
         if tokio::time::timeout(drain, idle).await.is_err() {

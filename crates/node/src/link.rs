@@ -9,7 +9,7 @@ use protocol::{
 use std::{sync::Arc, time::Duration};
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use transport::{ConnectError, Connection, ReceiveError, Receiver, SendError, Sender, Transport};
+use transport::{ConnectError, Connection, NodeId, ReceiveError, Receiver, SendError, Sender, Transport};
 
 const RETRY_AFTER_MIN: Duration = Duration::from_millis(200);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
@@ -65,7 +65,7 @@ pub(crate) async fn keep(
                 Ok(link) => {
                     tell(Admission::Admitted);
                     retry_after = RETRY_AFTER_MIN;
-                    match run(&shared, link, &stop).await {
+                    match run(&shared, orchestrator.id, link, &stop).await {
                         Ok(()) => return,
                         Err(error) => error,
                     }
@@ -79,7 +79,7 @@ pub(crate) async fn keep(
             _ => Admission::Unreachable,
         });
         tracing::warn!(orchestrator = %orchestrator.id.short(), %error, "link down");
-        set_link(&shared, &orchestrator, Link { connected: false, error: Some(error.to_string()) });
+        set_link(&shared, &orchestrator, Link { error: Some(error.to_string()), ..Link::default() });
         tokio::select! {
             () = stop.cancelled() => return,
             () = tokio::time::sleep(jittered(retry_after)) => {}
@@ -123,7 +123,7 @@ async fn establish(
 fn welcome_to(shared: &Shared, orchestrator: &OrchestratorAddress, welcome: Welcome) {
     shared.update(|state| {
         state.orchestrators = welcome.orchestrators;
-        state.links.insert(orchestrator.id, Link { connected: true, error: None });
+        state.links.insert(orchestrator.id, Link { connected: true, ..Link::default() });
     });
 }
 
@@ -132,15 +132,20 @@ fn set_link(shared: &Shared, orchestrator: &OrchestratorAddress, link: Link) {
 }
 
 /// Runs an established link; `Ok` after a goodbye.
-async fn run(shared: &Shared, link: Established, stop: &CancellationToken) -> Result<(), LinkError> {
+async fn run(
+    shared: &Shared,
+    orchestrator: NodeId,
+    link: Established,
+    stop: &CancellationToken,
+) -> Result<(), LinkError> {
     let Established { connection, mut sender, mut receiver } = link;
-    let (probes, mut probed) = tokio::sync::mpsc::channel(16);
+    let (messages, mut incoming) = tokio::sync::mpsc::channel(16);
     // Reading a message must not be interrupted half-way, so it has a task of its own.
     let reader = tokio::spawn(async move {
         loop {
             match receiver.message(LIMIT).await {
-                Ok(Some(ToNode::Probe { probe })) => {
-                    if probes.send(probe).await.is_err() {
+                Ok(Some(message)) => {
+                    if messages.send(message).await.is_err() {
                         return Ok(());
                     }
                 }
@@ -164,8 +169,13 @@ async fn run(shared: &Shared, link: Established, stop: &CancellationToken) -> Re
                 reader.abort();
                 return Ok(());
             }
-            probe = probed.recv() => match probe {
-                Some(probe) => FromNode::Alive { probe },
+            message = incoming.recv() => match message {
+                Some(ToNode::Probe { probe }) => FromNode::Alive { probe },
+                Some(ToNode::Standing { hold }) => {
+                    let standing = Some(hold);
+                    shared.update(|state| state.links.insert(orchestrator, Link { connected: true, error: None, standing }));
+                    continue;
+                }
                 None => {
                     reader.await.unwrap_or(Ok(()))?;
                     return Err(LinkError::Ended(connection.closed().await));

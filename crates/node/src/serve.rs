@@ -1,10 +1,6 @@
 //! Clients: one connection each, one stream for each task.
 
-use crate::{
-    clock,
-    state::Shared,
-    worker::TaskEvent,
-};
+use crate::{clock, state::Shared, worker::TaskEvent};
 use protocol::{
     grant::{Hold, Permit},
     limits,

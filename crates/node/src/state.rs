@@ -47,6 +47,8 @@ pub(crate) struct State {
 pub(crate) struct Link {
     pub(crate) connected: bool,
     pub(crate) error: Option<String>,
+    /// What the orchestrator said last: nothing yet, or why it matches no task to this node, if so.
+    pub(crate) standing: Option<Option<Hold>>,
 }
 
 /// The worker's condition.
@@ -82,8 +84,9 @@ impl State {
         }
     }
 
-    pub(crate) fn is_linked(&self) -> bool {
-        self.links.values().any(|link| link.connected)
+    /// Whether an orchestrator matches tasks to this node.
+    pub(crate) fn is_routed(&self) -> bool {
+        self.links.values().any(|link| link.connected && link.standing == Some(None))
     }
 
     pub(crate) fn active_tasks(&self) -> u32 {
@@ -165,8 +168,7 @@ impl Shared {
         process_id: u32,
     ) {
         let (evidence, evidence_expires_unix_ms) = self.evidence(&keys);
-        let ready =
-            ReadyWorker { handle, facts, sandbox_json, process_id, keys, evidence, evidence_expires_unix_ms };
+        let ready = ReadyWorker { handle, facts, sandbox_json, process_id, keys, evidence, evidence_expires_unix_ms };
         self.update(|state| state.worker = Worker::Ready(ready));
     }
 

@@ -45,6 +45,10 @@ pub struct LinkStatus {
     pub connected: bool,
     /// Why not, where it was tried.
     pub error: Option<String>,
+    /// Whether the orchestrator has said how it sees this node.
+    pub known: bool,
+    /// Why the orchestrator matches no task to this node, if so.
+    pub hold: Option<Hold>,
 }
 
 pub(crate) fn of(shared: &Shared, addresses: Vec<SocketAddr>) -> NodeStatus {
@@ -69,6 +73,8 @@ pub(crate) fn of(shared: &Shared, addresses: Vec<SocketAddr>) -> NodeStatus {
             orchestrator: *orchestrator,
             connected: link.connected,
             error: link.error.clone(),
+            known: link.standing.is_some(),
+            hold: link.standing.clone().flatten(),
         })
         .collect();
     NodeStatus {

@@ -90,12 +90,7 @@ async fn run_once(shared: &Arc<Shared>, stop: &CancellationToken) -> String {
 }
 
 /// Handles one message; a reason means that the worker is of no more use.
-fn handle_message(
-    shared: &Arc<Shared>,
-    handle: &WorkerHandle,
-    process_id: u32,
-    message: FromWorker,
-) -> Option<String> {
+fn handle_message(shared: &Arc<Shared>, handle: &WorkerHandle, process_id: u32, message: FromWorker) -> Option<String> {
     match message {
         FromWorker::Ready { keys, model, sandbox_json } => {
             tracing::info!(architecture = %model.architecture, slots = model.slots, "worker ready");

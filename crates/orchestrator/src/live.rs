@@ -121,6 +121,12 @@ impl Live {
         }
     }
 
+    /// How a node stands, load apart: what it should know of itself.
+    pub(crate) fn standing(&self, node: NodeId, now: Now) -> Option<Hold> {
+        let hold = self.nodes.get(&node).and_then(|entry| scheduler::standing(&entry.live, now));
+        hold.filter(|hold| !matches!(hold, Hold::Full { .. }))
+    }
+
     /// A node answered a probe.
     pub(crate) fn alive(&mut self, node: NodeId, link: u64, number: u64, now: Now, silence_max_ms: u64) {
         if let Some(entry) = self.of_link(node, link) {

@@ -29,7 +29,7 @@ use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
-use transport::{BindError, Listen, Transport};
+use transport::{BindError, Boxed, Listen, Transport};
 use zeroize::Zeroizing;
 
 /// How often it is noted who fell silent. Matching itself never waits for it.
@@ -49,7 +49,11 @@ pub struct Orchestrator {
 
 impl Orchestrator {
     /// Opens the store, or founds a pool in a new one, and lets machines in.
-    pub async fn start(config: OrchestratorConfig) -> Result<Self, StartError> {
+    pub fn start(config: OrchestratorConfig) -> Boxed<'static, Result<Self, StartError>> {
+        Box::pin(Self::start_parts(config))
+    }
+
+    async fn start_parts(config: OrchestratorConfig) -> Result<Self, StartError> {
         let OrchestratorConfig { store: path, listen, key, timings } = config;
         let id = key.id();
         let (mut opened, port) = blocking(move || {
@@ -139,20 +143,20 @@ impl Orchestrator {
         Ok(())
     }
 
-    /// Tells every machine and ends, with everything on the disk.
-    pub async fn shutdown(&self) {
-        self.shared.stop.cancel();
-        self.transport.close().await;
-        self.shared.tasks.close();
-        self.shared.tasks.wait().await;
-        self.shared.writer.close().await;
-        let thread = self.writer.lock().expect("no holder of this lock panics").take();
-        blocking(move || {
-            if thread.is_some_and(|thread| thread.join().is_err()) {
+    /// Tells every machine and ends, with everything on the disk. Dropping it then frees the port.
+    pub fn shutdown(&self) -> Boxed<'_, ()> {
+        Box::pin(async {
+            self.shared.stop.cancel();
+            self.transport.close().await;
+            self.shared.tasks.close();
+            self.shared.tasks.wait().await;
+            self.shared.writer.close().await;
+            let thread = self.writer.lock().expect("no holder of this lock panics").take();
+            let panicked = blocking(move || thread.is_some_and(|thread| thread.join().is_err())).await;
+            if panicked {
                 tracing::error!("the thread of the registry panicked");
             }
         })
-        .await;
     }
 }
 

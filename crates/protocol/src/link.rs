@@ -146,6 +146,11 @@ pub enum ToNode {
         /// To be given back.
         probe: u64,
     },
+    /// How the orchestrator sees the node now; sent when that changes, load apart.
+    Standing {
+        /// Why it matches no task to it, if so.
+        hold: Option<Hold>,
+    },
 }
 
 /// A client's question: one stream each.

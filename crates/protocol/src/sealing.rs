@@ -8,17 +8,21 @@
 //! * The KEM is X-Wing (ML-KEM-768 with X25519, draft-connolly-cfrg-xwing-kem) or X25519 alone; its id is on the wire.
 
 use crate::{
-    codec, ids::TaskId, limits, padding,
+    codec,
+    ids::TaskId,
+    limits, padding,
     task::{Frame, Task},
 };
 use chacha20poly1305::{AeadInOut, ChaCha20Poly1305, KeyInit, Nonce};
 use hpke::{
-    Deserializable, Kem, OpModeR, OpModeS, Serializable, aead::ChaCha20Poly1305 as HpkeAead, kdf::HkdfSha256,
+    Deserializable, Kem, OpModeR, OpModeS, Serializable,
+    aead::ChaCha20Poly1305 as HpkeAead,
+    kdf::HkdfSha256,
     kem::{X25519HkdfSha256, XWing},
 };
 use serde::{Deserialize, Serialize};
 use std::fmt;
-use zeroize::{Zeroizing, Zeroize};
+use zeroize::{Zeroize, Zeroizing};
 
 const INFO_LABEL: &[u8] = b"darkbloom/task/1";
 const FRAME_KEY_LABEL: &[u8] = b"darkbloom/frame-key/1";
@@ -299,9 +303,8 @@ fn info(id: TaskId) -> [u8; INFO_LABEL.len() + 16] {
 
 fn seal<K: Kem>(public: &[u8], id: TaskId, padded: &[u8]) -> Result<(Vec<u8>, Vec<u8>, FrameKeys), SealError> {
     let public = K::PublicKey::from_bytes(public).map_err(|_| SealError::MalformedKey)?;
-    let (encapsulated, mut context) =
-        hpke::setup_sender::<HpkeAead, HkdfSha256, K>(&OpModeS::Base, &public, &info(id))
-            .map_err(|_| SealError::MalformedKey)?;
+    let (encapsulated, mut context) = hpke::setup_sender::<HpkeAead, HkdfSha256, K>(&OpModeS::Base, &public, &info(id))
+        .map_err(|_| SealError::MalformedKey)?;
     let ciphertext = context.seal(padded, b"").map_err(|_| SealError::MalformedKey)?;
     let keys = frame_keys(|label, out| context.export(label, out));
     Ok((encapsulated.to_bytes().to_vec(), ciphertext, keys))
@@ -313,9 +316,8 @@ fn open<K: Kem>(
     sealed: &SealedTask,
 ) -> Result<(Zeroizing<Vec<u8>>, FrameKeys), SealError> {
     let encapsulated = K::EncappedKey::from_bytes(&sealed.encapsulated).map_err(|_| SealError::NotAuthentic)?;
-    let mut context =
-        hpke::setup_receiver::<HpkeAead, HkdfSha256, K>(&OpModeR::Base, secret, &encapsulated, &info(id))
-            .map_err(|_| SealError::NotAuthentic)?;
+    let mut context = hpke::setup_receiver::<HpkeAead, HkdfSha256, K>(&OpModeR::Base, secret, &encapsulated, &info(id))
+        .map_err(|_| SealError::NotAuthentic)?;
     let padded = context.open(&sealed.ciphertext, b"").map_err(|_| SealError::NotAuthentic)?;
     let keys = frame_keys(|label, out| context.export(label, out));
     Ok((Zeroizing::new(padded), keys))

@@ -72,8 +72,7 @@ impl FromStr for Ticket {
         if *sum != check(content) {
             return Err(ParseTicketError::Damaged);
         }
-        let ticket: Self =
-            codec::decode(content, limits::TICKET_CHARS_MAX).map_err(|_| ParseTicketError::Damaged)?;
+        let ticket: Self = codec::decode(content, limits::TICKET_CHARS_MAX).map_err(|_| ParseTicketError::Damaged)?;
         let bounded = ticket.orchestrators.len() <= limits::ADDRESSES_MAX
             && ticket.orchestrators.iter().all(|o| o.addresses.len() <= limits::ADDRESSES_MAX);
         if ticket.orchestrators.is_empty() || !bounded {

@@ -1,4 +1,5 @@
 //! What holds for every pool, task and time.
+#![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{

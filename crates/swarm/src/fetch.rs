@@ -18,7 +18,7 @@ use crate::{
 };
 use error::Stop;
 use protocol::ids::ModelDigest;
-use std::{path::Path, path::PathBuf, sync::Arc};
+use std::{path::Path, path::PathBuf, pin::Pin, sync::Arc};
 
 /// A model that is in the store and verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,7 +66,17 @@ pub async fn fetch(
 
 /// Gets the first of several entries that can be had: one that is here, else from the first origin of the first entry
 /// that delivers the right bytes. The future may be dropped at any moment; a later call goes on from there.
-pub async fn fetch_first(
+pub fn fetch_first<'a>(
+    entries: &'a [&'a Entry],
+    store: &'a Store,
+    settings: &'a Settings,
+    progress: &'a Reporter,
+) -> Pin<Box<dyn Future<Output = Result<ModelFile, FetchError>> + Send + 'a>> {
+    // Boxed, so that the HTTP client is compiled in this crate and not again in each that awaits it.
+    Box::pin(first_of(entries, store, settings, progress))
+}
+
+async fn first_of(
     entries: &[&Entry],
     store: &Store,
     settings: &Settings,

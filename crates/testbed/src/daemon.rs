@@ -223,9 +223,10 @@ impl Daemon {
 
     /// Waits for its end.
     pub async fn wait(&mut self) -> ExitStatus {
-        let (status, _) =
-            eventually("the end of the process", STOP_MAX, async || self.child.try_wait().expect("a child can be asked"))
-                .await;
+        let (status, _) = eventually("the end of the process", STOP_MAX, async || {
+            self.child.try_wait().expect("a child can be asked")
+        })
+        .await;
         status
     }
 

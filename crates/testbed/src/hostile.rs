@@ -24,7 +24,8 @@ impl Hostile {
     /// Joins a pool.
     pub async fn join(ticket: &str) -> Self {
         let ticket: Ticket = ticket.parse().expect("a ticket");
-        let transport = Transport::bind(&MachineKey::generate(), Listen::Loopback { port: 0 }, &[]).await.expect("bound");
+        let transport =
+            Transport::bind(&MachineKey::generate(), Listen::Loopback { port: 0 }, &[]).await.expect("bound");
         let orchestrator = &ticket.orchestrators[0];
         let link = transport.connect(orchestrator.id, &orchestrator.addresses, link::ALPN).await.expect("connected");
         let (mut sender, mut receiver) = link.open_stream().await.expect("a stream");

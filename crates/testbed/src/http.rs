@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 
 /// A client without proxies.
 pub fn client() -> reqwest::Client {
+    // Plain HTTP; the builder asks for a provider all the same. Another test may have set it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().expect("a client without TLS roots")
 }
 

@@ -59,9 +59,7 @@ fn check(schema: &serde_json::Value, root: &serde_json::Value, value: &serde_jso
             "enum" => assert!(rule.as_array().expect("values").contains(value), "{at}: {value}"),
             "const" => assert_eq!(rule, value, "{at}"),
             "anyOf" | "oneOf" => {
-                let fits = |rule: &serde_json::Value| {
-                    std::panic::catch_unwind(|| check(rule, root, value, at)).is_ok()
-                };
+                let fits = |rule: &serde_json::Value| std::panic::catch_unwind(|| check(rule, root, value, at)).is_ok();
                 assert!(rule.as_array().expect("alternatives").iter().any(fits), "{at}: {value} fits none of {rule}");
             }
             other => panic!("{at}: keyword {other} is not checked by this test"),

@@ -125,9 +125,7 @@ async fn an_orchestrator_that_restarts_finds_its_nodes_again() {
     let home = std::mem::take(&mut orchestrator.home);
     let mut orchestrator = Daemon::start(home, &["orchestrate"], &[]);
     let status = orchestrator
-        .wait_for("the node again", |status| {
-            status["nodes"].is_array() && node_row(status, &id)["routable"] == true
-        })
+        .wait_for("the node again", |status| status["nodes"].is_array() && node_row(status, &id)["routable"] == true)
         .await;
     assert_eq!(status["ticket"], ticket.as_str(), "the ticket stays good");
     assert!(!http::chat(&gateway.text("base_url"), "still there?", 4).await.is_empty());

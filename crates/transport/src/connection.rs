@@ -1,3 +1,4 @@
+use crate::Boxed;
 use iroh::endpoint::{ConnectionError, ReadError, ReadExactError, RecvStream, SendStream, VarInt, WriteError};
 use protocol::{
     codec::{self, CodecError},
@@ -62,15 +63,19 @@ impl Connection {
     }
 
     /// A new stream. The peer sees it with the first message.
-    pub async fn open_stream(&self) -> Result<(Sender, Receiver), SendError> {
-        let (send, receive) = self.inner.open_bi().await.map_err(|error| SendError::Lost(error.to_string()))?;
-        Ok((Sender::new(send), Receiver(receive)))
+    pub fn open_stream(&self) -> Boxed<'_, Result<(Sender, Receiver), SendError>> {
+        Box::pin(async {
+            let (send, receive) = self.inner.open_bi().await.map_err(|error| SendError::Lost(error.to_string()))?;
+            Ok((Sender::new(send), Receiver(receive)))
+        })
     }
 
     /// The next stream that the peer opens; `None` when the connection is gone.
-    pub async fn accept_stream(&self) -> Option<(Sender, Receiver)> {
-        let (send, receive) = self.inner.accept_bi().await.ok()?;
-        Some((Sender::new(send), Receiver(receive)))
+    pub fn accept_stream(&self) -> Boxed<'_, Option<(Sender, Receiver)>> {
+        Box::pin(async {
+            let (send, receive) = self.inner.accept_bi().await.ok()?;
+            Some((Sender::new(send), Receiver(receive)))
+        })
     }
 
     /// Whether it is still there, as far as is known.
@@ -79,11 +84,13 @@ impl Connection {
     }
 
     /// Waits for its end and says why.
-    pub async fn closed(&self) -> String {
-        match self.inner.closed().await {
-            ConnectionError::ApplicationClosed(close) => String::from_utf8_lossy(&close.reason).into_owned(),
-            error => error.to_string(),
-        }
+    pub fn closed(&self) -> Boxed<'_, String> {
+        Box::pin(async {
+            match self.inner.closed().await {
+                ConnectionError::ApplicationClosed(close) => String::from_utf8_lossy(&close.reason).into_owned(),
+                error => error.to_string(),
+            }
+        })
     }
 
     /// Ends it; `why` reaches the peer.
@@ -109,10 +116,12 @@ impl Sender {
         self.bytes(&codec::encode_prefixed(message, limit)?).await
     }
 
-    async fn bytes(&mut self, bytes: &[u8]) -> Result<(), SendError> {
-        self.stream.write_all(bytes).await.map_err(|error| match error {
-            WriteError::Stopped(_) | WriteError::ClosedStream => SendError::Stopped,
-            error => SendError::Lost(error.to_string()),
+    fn bytes<'a>(&'a mut self, bytes: &'a [u8]) -> Boxed<'a, Result<(), SendError>> {
+        Box::pin(async move {
+            self.stream.write_all(bytes).await.map_err(|error| match error {
+                WriteError::Stopped(_) | WriteError::ClosedStream => SendError::Stopped,
+                error => SendError::Lost(error.to_string()),
+            })
         })
     }
 
@@ -124,12 +133,12 @@ impl Sender {
     }
 
     /// Waits until the peer stops listening, has received everything after [`Sender::finish`], or is gone.
-    pub fn stopped(&self) -> impl Future<Output = ()> + Send + 'static + use<> {
+    pub fn stopped(&self) -> Boxed<'static, ()> {
         let stopped = self.stream.stopped();
-        async move {
+        Box::pin(async move {
             // Every outcome is an end.
             let _ = stopped.await;
-        }
+        })
     }
 
     /// Gives the stream up; what was sent may be lost.
@@ -161,24 +170,26 @@ impl Receiver {
         }
     }
 
-    async fn bytes(&mut self, limit: usize) -> Result<Option<Vec<u8>>, ReceiveError> {
-        let mut prefix = [0; codec::PREFIX_BYTES];
-        match self.0.read_exact(&mut prefix).await {
-            Ok(()) => {}
-            Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
-            Err(error) => return Err(receive_error(error)),
-        }
-        let mut bytes = Vec::new();
-        let mut missing = codec::decode_prefix(prefix, limit)?;
-        // Grows with what arrives, so that a length alone costs us nothing.
-        while missing > 0 {
-            let at = bytes.len();
-            let step = missing.min(64 << 10);
-            bytes.resize(at + step, 0);
-            self.0.read_exact(&mut bytes[at..]).await.map_err(receive_error)?;
-            missing -= step;
-        }
-        Ok(Some(bytes))
+    fn bytes(&mut self, limit: usize) -> Boxed<'_, Result<Option<Vec<u8>>, ReceiveError>> {
+        Box::pin(async move {
+            let mut prefix = [0; codec::PREFIX_BYTES];
+            match self.0.read_exact(&mut prefix).await {
+                Ok(()) => {}
+                Err(ReadExactError::FinishedEarly(0)) => return Ok(None),
+                Err(error) => return Err(receive_error(error)),
+            }
+            let mut bytes = Vec::new();
+            let mut missing = codec::decode_prefix(prefix, limit)?;
+            // Grows with what arrives, so that a length alone costs us nothing.
+            while missing > 0 {
+                let at = bytes.len();
+                let step = missing.min(64 << 10);
+                bytes.resize(at + step, 0);
+                self.0.read_exact(&mut bytes[at..]).await.map_err(receive_error)?;
+                missing -= step;
+            }
+            Ok(Some(bytes))
+        })
     }
 
     /// Tells the peer that nobody listens.

@@ -1,4 +1,4 @@
-use crate::Connection;
+use crate::{Boxed, Connection};
 use iroh::{
     Endpoint, EndpointAddr, PublicKey, RelayMode, SecretKey, TransportAddr,
     endpoint::{QuicTransportConfig, VarInt, presets},
@@ -95,19 +95,21 @@ pub struct Transport {
 
 impl Transport {
     /// Listens as the machine of `key` for the given protocols; none: dials only.
-    pub async fn bind(key: &MachineKey, listen: Listen, alpns: &[&[u8]]) -> Result<Self, BindError> {
-        let fail = |why: String| BindError { listen, why };
-        let mut builder = Endpoint::builder(presets::Minimal)
-            .secret_key(SecretKey::from_bytes(&key.seed()))
-            .alpns(alpns.iter().map(|alpn| alpn.to_vec()).collect())
-            .relay_mode(RelayMode::Disabled)
-            .transport_config(quic_config())
-            .clear_ip_transports();
-        for socket in listen.sockets() {
-            builder = builder.bind_addr(socket).map_err(|error| fail(error.to_string()))?;
-        }
-        let endpoint = builder.bind().await.map_err(|error| fail(root_cause(&error)))?;
-        Ok(Self { endpoint, listen })
+    pub fn bind<'a>(key: &'a MachineKey, listen: Listen, alpns: &'a [&[u8]]) -> Boxed<'a, Result<Self, BindError>> {
+        Box::pin(async move {
+            let fail = |why: String| BindError { listen, why };
+            let mut builder = Endpoint::builder(presets::Minimal)
+                .secret_key(SecretKey::from_bytes(&key.seed()))
+                .alpns(alpns.iter().map(|alpn| alpn.to_vec()).collect())
+                .relay_mode(RelayMode::Disabled)
+                .transport_config(quic_config())
+                .clear_ip_transports();
+            for socket in listen.sockets() {
+                builder = builder.bind_addr(socket).map_err(|error| fail(error.to_string()))?;
+            }
+            let endpoint = builder.bind().await.map_err(|error| fail(root_cause(&error)))?;
+            Ok(Self { endpoint, listen })
+        })
     }
 
     /// This machine.
@@ -132,35 +134,36 @@ impl Transport {
     }
 
     /// Connects to a machine and makes sure that it is the one.
-    pub async fn connect(
-        &self,
+    pub fn connect<'a>(
+        &'a self,
         node: NodeId,
-        addresses: &[SocketAddr],
+        addresses: &'a [SocketAddr],
         alpn: &'static [u8],
-    ) -> Result<Connection, ConnectError> {
-        let id = PublicKey::from_bytes(node.as_bytes()).map_err(|_| ConnectError::NoAddress(node))?;
-        if addresses.is_empty() {
-            return Err(ConnectError::NoAddress(node));
-        }
-        let unreachable =
-            |why: String| ConnectError::Unreachable { node, addresses: addresses.to_vec(), why };
-        let to = EndpointAddr::from_parts(id, addresses.iter().map(|address| TransportAddr::Ip(*address)));
-        match tokio::time::timeout(HANDSHAKE_TIME_MAX, self.endpoint.connect(to, alpn)).await {
-            Ok(Ok(connection)) => Ok(Connection::new(connection)),
-            Ok(Err(error)) => Err(unreachable(root_cause(&error))),
-            Err(_) => Err(unreachable(format!("no answer within {} s", HANDSHAKE_TIME_MAX.as_secs()))),
-        }
+    ) -> Boxed<'a, Result<Connection, ConnectError>> {
+        Box::pin(async move {
+            let id = PublicKey::from_bytes(node.as_bytes()).map_err(|_| ConnectError::NoAddress(node))?;
+            if addresses.is_empty() {
+                return Err(ConnectError::NoAddress(node));
+            }
+            let unreachable = |why: String| ConnectError::Unreachable { node, addresses: addresses.to_vec(), why };
+            let to = EndpointAddr::from_parts(id, addresses.iter().map(|address| TransportAddr::Ip(*address)));
+            match tokio::time::timeout(HANDSHAKE_TIME_MAX, self.endpoint.connect(to, alpn)).await {
+                Ok(Ok(connection)) => Ok(Connection::new(connection)),
+                Ok(Err(error)) => Err(unreachable(root_cause(&error))),
+                Err(_) => Err(unreachable(format!("no answer within {} s", HANDSHAKE_TIME_MAX.as_secs()))),
+            }
+        })
     }
 
     /// The next machine that knocks; `None` after [`Transport::close`]. The handshake is the caller's to await, in a
     /// task of its own, so that one slow machine does not hold up the others.
-    pub async fn accept(&self) -> Option<Incoming> {
-        self.endpoint.accept().await.map(Incoming)
+    pub fn accept(&self) -> Boxed<'_, Option<Incoming>> {
+        Box::pin(async { self.endpoint.accept().await.map(Incoming) })
     }
 
     /// Tells every peer, and ends.
-    pub async fn close(&self) {
-        self.endpoint.close().await;
+    pub fn close(&self) -> Boxed<'_, ()> {
+        Box::pin(self.endpoint.close())
     }
 }
 
@@ -169,13 +172,15 @@ pub struct Incoming(iroh::endpoint::Incoming);
 
 impl Incoming {
     /// Lets it in, once it has proven who it is.
-    pub async fn handshake(self) -> Result<Connection, HandshakeError> {
-        let accepting = self.0.accept().map_err(|error| HandshakeError(error.to_string()))?;
-        match tokio::time::timeout(HANDSHAKE_TIME_MAX, accepting).await {
-            Ok(Ok(connection)) => Ok(Connection::new(connection)),
-            Ok(Err(error)) => Err(HandshakeError(error.to_string())),
-            Err(_) => Err(HandshakeError("too slow".to_owned())),
-        }
+    pub fn handshake(self) -> Boxed<'static, Result<Connection, HandshakeError>> {
+        Box::pin(async move {
+            let accepting = self.0.accept().map_err(|error| HandshakeError(error.to_string()))?;
+            match tokio::time::timeout(HANDSHAKE_TIME_MAX, accepting).await {
+                Ok(Ok(connection)) => Ok(Connection::new(connection)),
+                Ok(Err(error)) => Err(HandshakeError(error.to_string())),
+                Err(_) => Err(HandshakeError("too slow".to_owned())),
+            }
+        })
     }
 
     /// Turns it away, at the least cost.

@@ -35,6 +35,10 @@
 mod connection;
 mod endpoint;
 
+/// A future whose code is in this crate. That of an `async fn` would be compiled again by every crate that awaits it, and
+/// iroh's takes minutes.
+pub type Boxed<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
 pub use connection::{Connection, ReceiveError, Receiver, SendError, Sender};
 pub use endpoint::{BindError, ConnectError, HandshakeError, Incoming, Listen, Transport};
 pub use protocol::ids::NodeId;

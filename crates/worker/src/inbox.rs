@@ -1,5 +1,6 @@
 //! What the reading thread hands to the engine's thread, within bounds.
 
+use crate::Exit;
 use protocol::{ids::TaskId, ipc::Rejection, sealing::FrameSealer, task::Task};
 use std::{
     collections::{HashSet, VecDeque},
@@ -31,8 +32,8 @@ pub(crate) struct Orders {
     pub(crate) start: Vec<Opened>,
     /// End, and tell those who wait.
     pub(crate) shutdown: bool,
-    /// Nobody listens any more.
-    pub(crate) daemon_gone: bool,
+    /// Nothing more will be read, for this reason.
+    pub(crate) cut_off: Option<Exit>,
 }
 
 #[derive(Default)]
@@ -49,7 +50,7 @@ struct State {
     active: HashSet<TaskId>,
     cancel: Vec<TaskId>,
     shutdown: bool,
-    daemon_gone: bool,
+    cut_off: Option<Exit>,
 }
 
 impl Inbox {
@@ -92,8 +93,9 @@ impl Inbox {
         self.changed.notify_one();
     }
 
-    pub(crate) fn daemon_is_gone(&self) {
-        self.lock().daemon_gone = true;
+    /// The reading thread ends. The engine's thread learns why, so that both end the process for the same reason.
+    pub(crate) fn cut_off(&self, why: Exit) {
+        self.lock().cut_off = Some(why);
         self.changed.notify_one();
     }
 
@@ -130,13 +132,13 @@ impl Inbox {
 
 impl State {
     fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.cancel.is_empty() && !self.shutdown && !self.daemon_gone
+        self.waiting.is_empty() && self.cancel.is_empty() && !self.shutdown && self.cut_off.is_none()
     }
 
     fn take(&mut self, free_slots: usize) -> Orders {
         let count = if self.shutdown { self.waiting.len() } else { free_slots.min(self.waiting.len()) };
         let start: Vec<Opened> = self.waiting.drain(..count).collect();
         self.waiting_bytes -= start.iter().map(|opened| opened.bytes).sum::<usize>();
-        Orders { cancel: mem::take(&mut self.cancel), start, shutdown: self.shutdown, daemon_gone: self.daemon_gone }
+        Orders { cancel: mem::take(&mut self.cancel), start, shutdown: self.shutdown, cut_off: self.cut_off }
     }
 }

@@ -58,11 +58,12 @@ impl Reader {
                 Err(stop) => break stop,
             }
         };
-        self.inbox.daemon_is_gone();
-        match stop {
+        let exit = match stop {
             Stop::DaemonGone => Exit::DaemonGone,
             Stop::Malformed => Exit::Protocol,
-        }
+        };
+        self.inbox.cut_off(exit);
+        exit
     }
 
     fn obey(&self, message: ToWorker) -> io::Result<()> {

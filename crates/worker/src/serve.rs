@@ -62,8 +62,8 @@ pub(crate) fn serve(
 
         let free = engine.free_slots();
         let orders = if serving.running.is_empty() { inbox.wait(free, next_turn) } else { inbox.take(free) };
-        if orders.daemon_gone {
-            return Exit::DaemonGone;
+        if let Some(exit) = orders.cut_off {
+            return exit;
         }
         for id in orders.cancel {
             serving.cancel(engine, id);

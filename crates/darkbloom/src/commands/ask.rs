@@ -20,11 +20,8 @@ pub fn message(role: &str, content: impl Into<String>) -> Message {
 
 pub fn task(arguments: &AskArguments, messages: Vec<Message>) -> Task {
     let default = Sampling::default();
-    let sampling = Sampling {
-        temperature: arguments.temperature.unwrap_or(default.temperature),
-        seed: arguments.seed,
-        ..default
-    };
+    let sampling =
+        Sampling { temperature: arguments.temperature.unwrap_or(default.temperature), seed: arguments.seed, ..default };
     let generation = Generation { max_tokens: arguments.max_tokens, sampling, ..Generation::default() };
     Task::Chat { messages, generation }
 }

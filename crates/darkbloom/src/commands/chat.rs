@@ -4,7 +4,10 @@ use super::ask;
 use crate::{cli::ChatArguments, failure::Failure, home::Home};
 use client::Client;
 use protocol::task::Message;
-use std::{io::{BufRead, IsTerminal}, process::ExitCode};
+use std::{
+    io::{BufRead, IsTerminal},
+    process::ExitCode,
+};
 use tokio::sync::mpsc;
 
 pub async fn run(home: &Home, arguments: ChatArguments) -> Result<ExitCode, Failure> {

@@ -19,7 +19,6 @@ use std::{
     sync::Arc,
     time::Duration,
 };
-use tokio_util::sync::CancellationToken;
 use transport::Listen;
 
 /// How long tasks may run on after the first signal.
@@ -112,16 +111,32 @@ pub fn base_url(address: SocketAddr) -> String {
     format!("http://{address}/v1")
 }
 
-/// A running daemon, as `status` tells it.
-#[derive(Default)]
+/// What runs in this process. Filled as it starts, so that what has started is ended whatever happens.
+#[derive(Clone, Default)]
 pub struct Parts {
     pub orchestrator: Option<Arc<Orchestrator>>,
     pub node: Option<Arc<Node>>,
-    pub gateway: Option<(SocketAddr, Client)>,
+    pub client: Option<Client>,
+    pub gateway: Option<SocketAddr>,
+}
+
+impl Parts {
+    /// Ends everything in the order that lets tasks finish.
+    pub async fn shutdown(self) {
+        if let Some(node) = self.node {
+            node.shutdown(DRAIN).await;
+        }
+        if let Some(client) = self.client {
+            client.close().await;
+        }
+        if let Some(orchestrator) = self.orchestrator {
+            orchestrator.shutdown().await;
+        }
+    }
 }
 
 /// Opens the control socket, and tells a service manager that the daemon is ready.
-pub fn announce(home: &Home, lock: &HomeLock, pool: String, parts: Parts) -> Result<Control, Failure> {
+pub fn announce(home: &Home, lock: &HomeLock, pool: String, parts: &Parts) -> Result<Control, Failure> {
     let base = Status {
         running: true,
         home: home.path().display().to_string(),
@@ -131,6 +146,7 @@ pub fn announce(home: &Home, lock: &HomeLock, pool: String, parts: Parts) -> Res
         pool: Some(pool),
         ..Status::default()
     };
+    let parts = parts.clone();
     let control = Control::listen(home, move || status(base.clone(), &parts))?;
     // Nobody listens where there is no service manager.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
@@ -148,17 +164,12 @@ fn status(mut status: Status, parts: &Parts) -> Status {
     if let Some(node) = &parts.node {
         status.add_node(node.status());
     }
-    if let Some((address, client)) = &parts.gateway {
+    if let (Some(address), Some(client)) = (parts.gateway, &parts.client) {
         status.roles.push("gateway".to_owned());
-        status.base_url = Some(base_url(*address));
+        status.base_url = Some(base_url(address));
         status.connected = Some(client.is_connected());
     }
     status
-}
-
-/// Serves until `stop`, then drains.
-pub async fn serve_gateway(gateway: Gateway, stop: &CancellationToken) -> Result<(), Failure> {
-    gateway.serve(stop.clone()).await.map_err(Failure::new)
 }
 
 fn host_name() -> String {

@@ -60,7 +60,12 @@ fn print(doctor: &Doctor) {
     }
     for denial in list(sandbox, "denials") {
         let denied = denial.get("denied").and_then(serde_json::Value::as_bool) == Some(true);
-        println!("        {} {} ({})", if denied { "denied " } else { "ALLOWED" }, word(denial, "action"), word(denial, "by"));
+        println!(
+            "        {} {} ({})",
+            if denied { "denied " } else { "ALLOWED" },
+            word(denial, "action"),
+            word(denial, "by")
+        );
     }
 }
 
@@ -128,7 +133,8 @@ async fn sandbox_checks() -> (Check, Option<serde_json::Value>) {
         (_, None) => String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or("no report").to_owned(),
         (false, Some(_)) => "something that must be denied is allowed".to_owned(),
     };
-    let remedy = "the worker does not start without its sandbox: it needs Linux 5.13 or later with Landlock and seccomp";
+    let remedy =
+        "the worker does not start without its sandbox: it needs Linux 5.13 or later with Landlock and seccomp";
     (hinted(NAME, Verdict::Failed, found, remedy), report)
 }
 
@@ -177,7 +183,12 @@ async fn python_check() -> Check {
 async fn pool_check(home: &Home) -> Check {
     const NAME: &str = "pool";
     let Ok(ticket) = home.ticket() else {
-        return hinted(NAME, Verdict::Warning, "this home belongs to no pool yet", "`darkbloom up` or `darkbloom join TICKET`");
+        return hinted(
+            NAME,
+            Verdict::Warning,
+            "this home belongs to no pool yet",
+            "`darkbloom up` or `darkbloom join TICKET`",
+        );
     };
     let pool = ticket.pool.short();
     let asked = async {
@@ -190,9 +201,18 @@ async fn pool_check(home: &Home) -> Check {
         Ok(models) => {
             let ready: u32 = models.iter().map(|model| model.ready_nodes).sum();
             let found = format!("{pool} answers; {} models, {ready} ready nodes", models.len());
-            if ready > 0 { check(NAME, Verdict::Ok, found) } else { hinted(NAME, Verdict::Warning, found, "lend a machine with `darkbloom join`") }
+            if ready > 0 {
+                check(NAME, Verdict::Ok, found)
+            } else {
+                hinted(NAME, Verdict::Warning, found, "lend a machine with `darkbloom join`")
+            }
         }
-        Err(error) => hinted(NAME, Verdict::Warning, format!("{pool}: {error}"), "is its machine up? start it there with `darkbloom up`"),
+        Err(error) => hinted(
+            NAME,
+            Verdict::Warning,
+            format!("{pool}: {error}"),
+            "is its machine up? start it there with `darkbloom up`",
+        ),
     }
 }
 

@@ -20,7 +20,8 @@ pub async fn ask(base_url: &str, prompt: &str, gateway: &GatewayArguments) -> Re
         "max_tokens": ANSWER_TOKENS_MAX,
         "stream": true,
     });
-    let client = reqwest::Client::builder().no_proxy().read_timeout(SILENCE_MAX).build().map_err(|error| fail(&error))?;
+    let client =
+        reqwest::Client::builder().no_proxy().read_timeout(SILENCE_MAX).build().map_err(|error| fail(&error))?;
     let mut request = client
         .post(format!("{base_url}/chat/completions"))
         .header("content-type", "application/json")

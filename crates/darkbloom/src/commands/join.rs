@@ -1,10 +1,13 @@
 //! `darkbloom join`: lend this machine to a pool.
 
-use super::{daemon, up::unless};
+use super::{
+    daemon::{self, Parts},
+    up::unless,
+};
 use crate::{
     cli::JoinArguments,
     failure::Failure,
-    home::Home,
+    home::{Home, HomeLock},
     models::{self, Wanted},
     shutdown,
 };
@@ -30,24 +33,31 @@ pub async fn run(home: &Home, arguments: JoinArguments) -> Result<ExitCode, Fail
     let Some(model) = prepared.await? else { return Ok(ExitCode::SUCCESS) };
     let model_name = model.entry.name.clone();
     let node = daemon::start_node(home, &arguments.lend, &arguments.network, ticket.clone(), model).await?;
-    // Only a ticket that admits is worth keeping.
-    home.write_ticket(&ticket)?;
-    let parts = daemon::Parts { node: Some(node.clone()), ..daemon::Parts::default() };
-    let control = daemon::announce(home, &lock, ticket.pool.to_string(), parts)?;
-    eprintln!("loading {model_name}");
-    let ready = unless(&stop, async {
+    let parts = Parts { node: Some(node.clone()), ..Parts::default() };
+    let result = lend(home, &lock, &ticket, &parts, async {
+        eprintln!("loading {model_name}");
         node.ready().await;
-        Ok(())
-    });
-    if ready.await?.is_some() {
         println!("lending this machine to pool {} as node {}", ticket.pool.short(), node.id());
         eprintln!("Ctrl-C ends it; `darkbloom status` says what it does");
-        stop.cancelled().await;
-    }
-    node.shutdown(daemon::DRAIN).await;
-    drop(control);
-    drop(lock);
-    Ok(ExitCode::SUCCESS)
+    });
+    let result = unless(&stop, result).await;
+    parts.shutdown().await;
+    result.map(|_| ExitCode::SUCCESS)
+}
+
+/// Lends until the caller stops waiting.
+async fn lend(
+    home: &Home,
+    lock: &HomeLock,
+    ticket: &Ticket,
+    parts: &Parts,
+    ready: impl Future<Output = ()>,
+) -> Result<(), Failure> {
+    // Only a ticket that admits is worth keeping.
+    home.write_ticket(ticket)?;
+    let _control = daemon::announce(home, lock, ticket.pool.to_string(), parts)?;
+    ready.await;
+    std::future::pending().await
 }
 
 /// The pool's default model; in a pool that has none yet, the catalogue's.

@@ -40,7 +40,13 @@ fn list(home: &Home, arguments: &OutputArguments) -> Result<(), Failure> {
     for row in rows {
         let here = if row.here { "here" } else { "" };
         let memory = HumanBytes(row.memory_bytes_min).to_string();
-        println!("{:<32} {:>11} {:>11} memory  {:<24} {here}", row.name, HumanBytes(row.bytes).to_string(), memory, row.licence);
+        println!(
+            "{:<32} {:>11} {:>11} memory  {:<24} {here}",
+            row.name,
+            HumanBytes(row.bytes).to_string(),
+            memory,
+            row.licence
+        );
     }
     Ok(())
 }
@@ -76,5 +82,6 @@ fn path(home: &Home, name: &str) -> Result<String, Failure> {
             return Ok(store.open_verified(digest)?.path.display().to_string());
         }
     }
-    Err(Failure::new(format!("model `{name}` is not in this home")).hint(format!("fetch it with `darkbloom models pull {name}`")))
+    Err(Failure::new(format!("model `{name}` is not in this home"))
+        .hint(format!("fetch it with `darkbloom models pull {name}`")))
 }

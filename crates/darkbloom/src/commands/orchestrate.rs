@@ -1,6 +1,6 @@
 //! `darkbloom orchestrate`: an orchestrator alone.
 
-use super::daemon;
+use super::daemon::{self, Parts};
 use crate::{cli::OrchestrateArguments, failure::Failure, home::Home, shutdown};
 use std::process::ExitCode;
 
@@ -9,13 +9,13 @@ pub async fn run(home: &Home, arguments: &OrchestrateArguments) -> Result<ExitCo
     let stop = shutdown::on_signal()?;
     let orchestrator = daemon::start_orchestrator(home, &arguments.network).await?;
     let ticket = orchestrator.ticket();
-    let parts = daemon::Parts { orchestrator: Some(orchestrator.clone()), ..daemon::Parts::default() };
-    let control = daemon::announce(home, &lock, ticket.pool.to_string(), parts)?;
-    println!("ticket: {ticket}");
-    eprintln!("matching; Ctrl-C ends it. Lend a machine with `darkbloom join TICKET`");
-    stop.cancelled().await;
-    drop(control);
-    orchestrator.shutdown().await;
-    drop(lock);
-    Ok(ExitCode::SUCCESS)
+    let parts = Parts { orchestrator: Some(orchestrator), ..Parts::default() };
+    let announced = daemon::announce(home, &lock, ticket.pool.to_string(), &parts);
+    let result = announced.map(|control| (control, println!("ticket: {ticket}")));
+    if result.is_ok() {
+        eprintln!("matching; Ctrl-C ends it. Lend a machine with `darkbloom join TICKET`");
+        stop.cancelled().await;
+    }
+    parts.shutdown().await;
+    result.map(|_| ExitCode::SUCCESS)
 }

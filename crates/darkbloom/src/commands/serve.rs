@@ -1,6 +1,6 @@
 //! `darkbloom serve`: a gateway alone.
 
-use super::daemon;
+use super::daemon::{self, Parts};
 use crate::{cli::ServeArguments, failure::Failure, home::Home, shutdown};
 use std::process::ExitCode;
 
@@ -12,16 +12,17 @@ pub async fn run(home: &Home, arguments: ServeArguments) -> Result<ExitCode, Fai
         None => home.ticket()?,
     };
     let client = daemon::start_client(home, ticket.clone()).await?;
-    home.write_ticket(&ticket)?;
-    let gateway = daemon::bind_gateway(&arguments.gateway, client.clone()).await?;
-    let address = gateway.local_addr();
-    let parts = daemon::Parts { gateway: Some((address, client.clone())), ..daemon::Parts::default() };
-    let control = daemon::announce(home, &lock, ticket.pool.to_string(), parts)?;
-    println!("base URL: {}", daemon::base_url(address));
-    let served = daemon::serve_gateway(gateway, &stop).await;
-    client.close().await;
-    drop(control);
-    drop(lock);
-    served?;
-    Ok(ExitCode::SUCCESS)
+    let mut parts = Parts { client: Some(client.clone()), ..Parts::default() };
+    let result = async {
+        // Only a ticket that admits is worth keeping.
+        home.write_ticket(&ticket)?;
+        let gateway = daemon::bind_gateway(&arguments.gateway, client).await?;
+        let address = *parts.gateway.insert(gateway.local_addr());
+        let _control = daemon::announce(home, &lock, ticket.pool.to_string(), &parts)?;
+        println!("base URL: {}", daemon::base_url(address));
+        gateway.serve(stop).await.map_err(Failure::new)
+    };
+    let result = result.await;
+    parts.shutdown().await;
+    result.map(|()| ExitCode::SUCCESS)
 }

@@ -64,9 +64,10 @@ fn text(status: &Status) -> String {
         let head = format!("node      {id} {} {}/{} tasks", node.label, node.active_tasks, node.slots);
         if node.routable {
             lines.push(head);
-        }
-        else {
-            lines.extend(node.reasons.iter().map(|reason| held(&format!("{head}, no work since {}", node.since), reason)));
+        } else {
+            lines.extend(
+                node.reasons.iter().map(|reason| held(&format!("{head}, no work since {}", node.since), reason)),
+            );
         }
     }
     lines.join("\n") + "\n"

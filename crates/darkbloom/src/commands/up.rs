@@ -1,11 +1,14 @@
 //! `darkbloom up`: a whole pool on this machine.
 
-use super::{daemon, first_prompt};
+use super::{
+    daemon::{self, Parts},
+    first_prompt,
+};
 use crate::{
     cli::UpArguments,
     failure::Failure,
-    home::Home,
-    models::{self, Wanted},
+    home::{Home, HomeLock},
+    models::{self, Ready, Wanted},
     shutdown,
 };
 use std::process::ExitCode;
@@ -18,28 +21,34 @@ pub async fn run(home: &Home, arguments: UpArguments) -> Result<ExitCode, Failur
     daemon::worker_program(arguments.lend.worker.as_deref())?;
     let wanted = arguments.lend.model.as_deref().map_or_else(Wanted::default, Wanted::parse);
     let Some(model) = unless(&stop, models::prepare(home, &wanted)).await? else { return Ok(ExitCode::SUCCESS) };
+    let mut parts = Parts::default();
+    let result = serve(home, &arguments, &lock, model, &mut parts, &stop).await;
+    parts.shutdown().await;
+    result
+}
 
-    let orchestrator = daemon::start_orchestrator(home, &arguments.network).await?;
+async fn serve(
+    home: &Home,
+    arguments: &UpArguments,
+    lock: &HomeLock,
+    model: Ready,
+    parts: &mut Parts,
+    stop: &CancellationToken,
+) -> Result<ExitCode, Failure> {
+    let orchestrator = parts.orchestrator.insert(daemon::start_orchestrator(home, &arguments.network).await?);
     let ticket = orchestrator.ticket();
+    let client = parts.client.insert(daemon::start_client(home, ticket.clone()).await?).clone();
+    let gateway = daemon::bind_gateway(&arguments.gateway, client).await?;
+    let address = *parts.gateway.insert(gateway.local_addr());
     let model_name = model.entry.name.clone();
     let node = daemon::start_node(home, &arguments.lend, &arguments.network, ticket.clone(), model).await?;
-    let client = daemon::start_client(home, ticket.clone()).await?;
-    let gateway = daemon::bind_gateway(&arguments.gateway, client.clone()).await?;
-    let address = gateway.local_addr();
-    let parts = daemon::Parts {
-        orchestrator: Some(orchestrator.clone()),
-        node: Some(node.clone()),
-        gateway: Some((address, client.clone())),
-    };
-    let control = daemon::announce(home, &lock, ticket.pool.to_string(), parts)?;
-    let gateway_stop = CancellationToken::new();
-    let serving = tokio::spawn({
-        let stop = gateway_stop.clone();
-        async move { daemon::serve_gateway(gateway, &stop).await }
-    });
+    let node = parts.node.insert(node).clone();
+    let _control = daemon::announce(home, lock, ticket.pool.to_string(), parts)?;
 
+    let gateway_stop = CancellationToken::new();
+    let serving = tokio::spawn(gateway.serve(gateway_stop.clone()));
     eprintln!("loading {model_name}");
-    let outcome = unless(&stop, async {
+    let outcome = unless(stop, async {
         node.ready().await;
         if let Some(prompt) = &arguments.prompt {
             first_prompt::ask(&daemon::base_url(address), prompt, &arguments.gateway).await?;
@@ -47,36 +56,21 @@ pub async fn run(home: &Home, arguments: UpArguments) -> Result<ExitCode, Failur
         Ok(())
     })
     .await;
-    let failed_to_answer = outcome.is_err();
-    match outcome {
-        Ok(Some(())) => {
-            println!("base URL: {}", daemon::base_url(address));
-            println!("ticket:   {ticket}");
-            if !arguments.exit_after_answer {
-                eprintln!("serving; Ctrl-C ends it. Lend another machine with `darkbloom join TICKET`");
-                stop.cancelled().await;
-            }
-        }
-        Ok(None) => {}
-        Err(failure) => {
-            failure.print();
-            if !arguments.exit_after_answer {
-                eprintln!("serving all the same; `darkbloom status` says how the pool is");
-                println!("base URL: {}", daemon::base_url(address));
-                println!("ticket:   {ticket}");
-                stop.cancelled().await;
-            }
+    let answered = outcome.is_ok();
+    if let Err(failure) = &outcome {
+        failure.print();
+    }
+    if !stop.is_cancelled() {
+        println!("base URL: {}", daemon::base_url(address));
+        println!("ticket:   {ticket}");
+        if !arguments.exit_after_answer {
+            eprintln!("serving; Ctrl-C ends it. Lend another machine with `darkbloom join TICKET`");
+            stop.cancelled().await;
         }
     }
     gateway_stop.cancel();
-    let served = serving.await.map_err(|error| Failure::new(format!("the gateway failed: {error}")))?;
-    node.shutdown(daemon::DRAIN).await;
-    client.close().await;
-    drop(control);
-    orchestrator.shutdown().await;
-    drop(lock);
-    served?;
-    Ok(if failed_to_answer && arguments.exit_after_answer { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    serving.await.map_err(|error| Failure::new(format!("the gateway failed: {error}")))?.map_err(Failure::new)?;
+    Ok(if answered || !arguments.exit_after_answer { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The result of `work`; `None` where the owner stops it first.

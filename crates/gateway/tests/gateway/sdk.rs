@@ -5,11 +5,11 @@ use crate::{Served, fake_pool::MODEL};
 use std::process::Stdio;
 use tokio::process::Command;
 
-/// Needs a Python with the package `openai`: names it in `DARKBLOOM_SDK_PYTHON`.
+/// `DARKBLOOM_TEST_PYTHON` names a Python with the package `openai`; `make test` provides it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "needs the package `openai`: set DARKBLOOM_SDK_PYTHON to a Python that has it"]
 async fn the_official_sdk_works_unchanged() {
-    let python = std::env::var("DARKBLOOM_SDK_PYTHON").expect("DARKBLOOM_SDK_PYTHON names a Python with `openai`");
+    let python = std::env::var("DARKBLOOM_TEST_PYTHON")
+        .expect("DARKBLOOM_TEST_PYTHON names a Python with the `openai` package; `make test` sets it");
     let served = Served::start().await;
     let output = Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sdk/test_openai_sdk.py"))

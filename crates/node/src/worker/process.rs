@@ -48,8 +48,7 @@ impl Process {
 type Parts = (Process, mpsc::Receiver<FromWorker>, mpsc::Sender<ToWorker>);
 
 pub(super) async fn start(config: &NodeConfig) -> Result<Parts, String> {
-    let model =
-        config.model_file.try_clone().map_err(|error| format!("cannot hand over the model file: {error}"))?;
+    let model = config.model_file.try_clone().map_err(|error| format!("cannot hand over the model file: {error}"))?;
     let (ours, theirs) = UnixStream::pair().map_err(|error| format!("cannot make a socketpair: {error}"))?;
     let theirs = theirs
         .into_std()
@@ -66,9 +65,8 @@ pub(super) async fn start(config: &NodeConfig) -> Result<Parts, String> {
             FdMapping { parent_fd: OwnedFd::from(theirs), child_fd: SOCKET_FD },
         ])
         .map_err(|error| format!("cannot map descriptors: {error}"))?;
-    let child = command
-        .spawn()
-        .map_err(|error| format!("cannot start {}: {error}", config.worker_program.display()))?;
+    let child =
+        command.spawn().map_err(|error| format!("cannot start {}: {error}", config.worker_program.display()))?;
     // Closes our copies of the worker's descriptors.
     drop(command);
 
@@ -83,14 +81,10 @@ pub(super) async fn start(config: &NodeConfig) -> Result<Parts, String> {
 
 fn arguments(config: &NodeConfig) -> Vec<String> {
     let settings = &config.worker;
-    [
-        ("--slots", Some(settings.slots)),
-        ("--threads", settings.threads),
-        ("--context-tokens", settings.context_tokens),
-    ]
-    .into_iter()
-    .filter_map(|(name, value)| value.map(|value| format!("{name}={value}")))
-    .collect()
+    [("--slots", Some(settings.slots)), ("--threads", settings.threads), ("--context-tokens", settings.context_tokens)]
+        .into_iter()
+        .filter_map(|(name, value)| value.map(|value| format!("{name}={value}")))
+        .collect()
 }
 
 async fn read(mut reader: BufReader<tokio::net::unix::OwnedReadHalf>, inbox: mpsc::Sender<FromWorker>) {

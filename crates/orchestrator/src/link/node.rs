@@ -51,6 +51,7 @@ pub(super) async fn run(
     mut link: NodeLink,
 ) {
     let mut vetter = Vetter::new(link.node, shared.now());
+    let mut told = None;
     loop {
         // A message that has begun must be read to its end, so it outlives whatever is sent meanwhile.
         let incoming = receiver.message::<FromNode>(limits::NODE_MESSAGE_BYTES_MAX);
@@ -59,16 +60,23 @@ pub(super) async fn run(
             tokio::select! {
                 message = &mut incoming => break message,
                 Some(outgoing) = link.outgoing.recv() => {
-                    let sent = timeout(SEND_TIME_MAX, sender.message(&outgoing, limits::LINK_MESSAGE_BYTES_MAX)).await;
-                    if !matches!(sent, Ok(Ok(()))) {
-                        connection.close("you do not read what you are sent");
+                    if !send(connection, &mut sender, &outgoing).await {
                         return;
                     }
                 }
             }
         };
         match message {
-            Ok(Some(message)) => take(shared, &link, &mut vetter, message).await,
+            Ok(Some(message)) => {
+                take(shared, &link, &mut vetter, message).await;
+                let hold = shared.live().standing(link.node, shared.now());
+                if told.as_ref() != Some(&hold) {
+                    if !send(connection, &mut sender, &ToNode::Standing { hold: hold.clone() }).await {
+                        return;
+                    }
+                    told = Some(hold);
+                }
+            }
             Err(ReceiveError::Codec(error)) => {
                 shared.counters.node_messages_malformed.count();
                 tracing::warn!(node = %link.node.short(), %error, "a message that is none; its link is closed");
@@ -78,6 +86,16 @@ pub(super) async fn run(
             Ok(None) | Err(_) => return,
         }
     }
+}
+
+/// Sends one message; false where the node does not read, and its link is closed.
+async fn send(connection: &Connection, sender: &mut Sender, message: &ToNode) -> bool {
+    let sent = timeout(SEND_TIME_MAX, sender.message(message, limits::LINK_MESSAGE_BYTES_MAX)).await;
+    let sent = matches!(sent, Ok(Ok(())));
+    if !sent {
+        connection.close("you do not read what you are sent");
+    }
+    sent
 }
 
 async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: FromNode) {

@@ -59,6 +59,7 @@ impl Pool {
     pub(crate) async fn restarted(self) -> Self {
         let Self { orchestrator, key, folder, .. } = self;
         orchestrator.shutdown().await;
+        drop(orchestrator);
         let orchestrator = start(folder.path(), &key, Timings::default()).await.unwrap();
         Self { ticket: orchestrator.ticket(), orchestrator, key, folder }
     }
@@ -164,11 +165,18 @@ impl Node {
         within(self.link.sender.message(message, LIMIT)).await.unwrap();
     }
 
+    /// What the orchestrator says next.
+    pub(crate) async fn told(&mut self) -> ToNode {
+        within(self.link.receiver.message(LIMIT)).await.unwrap().expect("a message")
+    }
+
     /// Waits for a probe and returns its number.
     pub(crate) async fn probed(&mut self) -> u64 {
-        let message = within(self.link.receiver.message(LIMIT)).await.unwrap();
-        let ToNode::Probe { probe } = message.expect("a probe");
-        probe
+        loop {
+            if let ToNode::Probe { probe } = self.told().await {
+                return probe;
+            }
+        }
     }
 }
 

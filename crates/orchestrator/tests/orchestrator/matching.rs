@@ -4,7 +4,7 @@ use crate::machines::{MODEL, Pool, request, unix_ms, worker};
 use protocol::{
     grant::{Hold, Locality, MatchRequest, ModelRef, Policy, RefusalKind},
     ids::{ModelDigest, NodeId},
-    link::{Answer, FromNode, NodeState, Question},
+    link::{Answer, FromNode, NodeState, Question, ToNode},
 };
 use std::collections::HashMap;
 use trust::{
@@ -114,4 +114,18 @@ async fn clients_see_models_and_nodes_as_the_orchestrator_does() {
     assert_ne!(offer.entry.created_unix_s, 0, "the pool's time counts, not the node's");
     let Answer::Nodes(rows) = client.ask(&Question::Nodes).await else { panic!("nodes") };
     assert_eq!(rows, pool.orchestrator.nodes());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_is_told_how_it_stands() {
+    let pool = Pool::new().await;
+    let mut node = pool.node().await;
+    assert_eq!(node.told().await, ToNode::Standing { hold: None });
+    // Load is no news to it.
+    node.say(&FromNode::State(node.state(4, 4))).await;
+    pool.until(node.id(), |row| row.hold == Some(Hold::Full { slots: 4 })).await;
+    let forged = worker(&MachineKey::generate(), node.id(), MODEL, 4, 0);
+    node.say(&FromNode::State(NodeState { workers: vec![forged], ..node.state(4, 0) })).await;
+    let ToNode::Standing { hold: Some(hold) } = node.told().await else { panic!("a reason") };
+    assert_eq!(hold.code(), "refused");
 }

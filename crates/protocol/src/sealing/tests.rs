@@ -59,8 +59,7 @@ fn frames_open_once_in_order_and_not_after_the_end() {
         let id = TaskId::random();
         let (sealed, mut opener) = seal_task(key.public(), id, &Task::chat("hello")).unwrap();
         let (_, mut sealer) = key.open_task(id, &sealed).unwrap();
-        let wire: Vec<_> =
-            [tokens("a"), tokens("b"), done()].iter().map(|frame| sealer.seal(frame).unwrap()).collect();
+        let wire: Vec<_> = [tokens("a"), tokens("b"), done()].iter().map(|frame| sealer.seal(frame).unwrap()).collect();
         assert_eq!(sealer.seal(&done()), Err(SealError::Ended));
         assert_eq!(opener.open(&wire[1]), Err(SealError::NotAuthentic), "out of order");
         assert_eq!(opener.open(&wire[0]), Ok(tokens("a")));
@@ -90,9 +89,7 @@ fn two_sealings_share_nothing() {
 #[test]
 fn lengths_show_only_their_bucket() {
     let key = WorkerKey::generate(Suite::X25519);
-    let length = |text: &str| {
-        seal_task(key.public(), TaskId::random(), &Task::chat(text)).unwrap().0.ciphertext.len()
-    };
+    let length = |text: &str| seal_task(key.public(), TaskId::random(), &Task::chat(text)).unwrap().0.ciphertext.len();
     assert_eq!(length("a"), length("a somewhat longer question"));
 }
 

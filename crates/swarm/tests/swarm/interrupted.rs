@@ -128,8 +128,10 @@ async fn a_file_that_changes_between_two_parts_is_begun_again() {
             repo.etag = "\"v2\"".into();
             repo.faults = fault.clone().into_iter().collect::<VecDeque<_>>();
         });
-        let model = fetch(&entry, &store, &settings(&hub), &quiet()).await.unwrap();
+        let (reporter, watch) = progress::channel();
+        let model = fetch(&entry, &store, &settings(&hub), &reporter).await.unwrap();
         assert_eq!(fs::read(&model.path).unwrap(), new);
+        assert!(watch.borrow().passed_over.is_empty(), "noticed by the validator, not only by the hash");
         let ranged = hub.transfers().into_iter().find(|seen| seen.headers.contains_key("range")).unwrap();
         assert_eq!(ranged.headers["if-range"], "\"v1\"");
     }

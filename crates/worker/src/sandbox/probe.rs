@@ -2,8 +2,10 @@
 //!
 //! `darkbloom-worker probe` starts itself again exactly as a node starts a worker, with itself as the parent to attack,
 //! and prints what the confined process reports: a [`Report`] in JSON. It exits with 0 if everything was denied, 1 if
-//! anything was permitted, 2 if there was nothing to report. Each [`Action`] is really tried, in both stages; it counts as denied only
-//! where the kernel refused permission, so that a missing file or a closed port is not mistaken for confinement.
+//! anything was permitted, 2 if there was nothing to report.
+//!
+//! Each [`Action`] is really tried, in both stages; it counts as denied only where the kernel refused permission, so that
+//! a missing file or a closed port is not mistaken for confinement.
 
 use super::{Denial, LayerState, Report, Stage, confine, model_path};
 use crate::launch;

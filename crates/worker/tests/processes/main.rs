@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     let wanted = |name: &str| {
         let matches = |filter: &&String| if exact { name == filter.as_str() } else { name.contains(filter.as_str()) };
-        filters.is_empty() || filters.iter().any(|filter| matches(filter))
+        filters.is_empty() || filters.iter().any(matches)
     };
     let mut failed = false;
     for (name, test) in TESTS.iter().filter(|(name, _)| wanted(name)) {

@@ -54,7 +54,7 @@ pub(crate) struct Link {
 /// The worker's condition.
 pub(crate) enum Worker {
     Starting,
-    Ready(ReadyWorker),
+    Ready(Box<ReadyWorker>),
     Down { why: String },
 }
 
@@ -169,7 +169,7 @@ impl Shared {
     ) {
         let (evidence, evidence_expires_unix_ms) = self.evidence(&keys);
         let ready = ReadyWorker { handle, facts, sandbox_json, process_id, keys, evidence, evidence_expires_unix_ms };
-        self.update(|state| state.worker = Worker::Ready(ready));
+        self.update(|state| state.worker = Worker::Ready(Box::new(ready)));
     }
 
     /// Signs new evidence where keys have changed or the evidence is about to expire.

@@ -149,7 +149,8 @@ pub struct WorkerKey {
 
 enum SecretKey {
     X25519(<X25519HkdfSha256 as Kem>::PrivateKey),
-    XWing(<XWing as Kem>::PrivateKey),
+    // On the heap: moving the key pair leaves no copies of it behind.
+    XWing(Box<<XWing as Kem>::PrivateKey>),
 }
 
 impl fmt::Debug for WorkerKey {
@@ -168,7 +169,7 @@ impl WorkerKey {
             }
             Suite::XWing => {
                 let (secret, public) = XWing::gen_keypair();
-                (SecretKey::XWing(secret), public.to_bytes().to_vec())
+                (SecretKey::XWing(Box::new(secret)), public.to_bytes().to_vec())
             }
         };
         Self { public: SealingKey { suite, bytes }, secret }

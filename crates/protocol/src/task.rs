@@ -39,7 +39,7 @@ pub struct Message {
 }
 
 /// Length, stops and sampling of one generation.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Generation {
     /// Most tokens to generate; `None`: until the model ends or its context is full.
     pub max_tokens: Option<u32>,
@@ -89,12 +89,6 @@ impl Sampling {
     /// Always the likeliest token.
     pub fn greedy() -> Self {
         Self { temperature: 0.0, ..Self::default() }
-    }
-}
-
-impl Default for Generation {
-    fn default() -> Self {
-        Self { max_tokens: None, stop: Vec::new(), sampling: Sampling::default() }
     }
 }
 

@@ -176,8 +176,7 @@ async fn a_mirror_without_the_hubs_headers_is_asked_for_its_file_list() {
     let data = weights(BYTES);
     let hub = Hub::with(Repo { linked_sha256: None, linked_size: None, listed: true, ..Repo::new(&data) });
     // The content network's own validator looks like a SHA-256 and is none.
-    hub.change(|repo| repo.etag = format!("\"{}\"", sha256_hex(b"something else")));
-    let elsewhere = Hub::with(Repo::new(&data));
+    let elsewhere = Hub::with(Repo { etag: format!("\"{}\"", sha256_hex(b"something else")), ..Repo::new(&data) });
     hub.change(|repo| repo.bytes_at = Some(elsewhere.address));
     let (_directory, store) = store();
     let entry = learning(&data, vec![hub_origin("owner/name")]);

@@ -1,16 +1,19 @@
 //! Real pools for tests: real processes, real sockets, the real worker and sandbox.
 //!
 //! A [`Daemon`] is one `darkbloom` process in a home of its own. What a test needs beyond that is a client ([`http`]), a
-//! view into processes ([`memory`]) and onto the wire ([`capture`]). The deterministic engine ([`DeterministicEngine`]) is
-//! the one thing here that is not real; it lives in this crate, which no shipped program depends on.
+//! view into processes (`memory`) and onto the wire (`capture`), both on Linux. The deterministic engine
+//! ([`DeterministicEngine`]) is the one thing here that is not real; it lives in this crate, which no shipped program
+//! depends on.
 //!
 //! The programs are those of the release profile, built before the tests run.
 
+#[cfg(target_os = "linux")]
 pub mod capture;
 pub mod daemon;
 mod deterministic;
 pub mod hostile;
 pub mod http;
+#[cfg(target_os = "linux")]
 pub mod memory;
 
 pub use daemon::{Daemon, Home, program, real_model};

@@ -1,6 +1,9 @@
 //! Promise P1, looked for where it would be broken: a prompt with a random marker goes from an application to a gateway, an
 //! orchestrator, a node and back, each a process of its own; then memory, files, logs and the wire are searched for it.
 
+// It reads `/proc` and a packet socket.
+#![cfg(target_os = "linux")]
+
 use nix::sys::signal::Signal;
 use std::time::Duration;
 use testbed::{

@@ -92,7 +92,7 @@ fn home_check(home: &Home) -> Check {
 fn disk_check(home: &Home) -> Check {
     match nix::sys::statvfs::statvfs(home.path()) {
         Ok(disk) => {
-            let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+            let free = wide(disk.blocks_available()).saturating_mul(wide(disk.fragment_size()));
             let found = format!("{} free", HumanBytes(free));
             if free >= DISK_BYTES_MIN {
                 check("disk", Verdict::Ok, found)
@@ -102,6 +102,11 @@ fn disk_check(home: &Home) -> Check {
         }
         Err(error) => check("disk", Verdict::Warning, format!("cannot be read: {error}")),
     }
+}
+
+/// Counts of blocks have another width on each platform.
+fn wide(count: impl Into<u64>) -> u64 {
+    count.into()
 }
 
 fn daemon_check(running: Option<&Status>) -> Check {

@@ -17,7 +17,7 @@ mod report;
 mod shutdown;
 
 use clap::Parser;
-use std::process::ExitCode;
+use std::{io::IsTerminal, process::ExitCode};
 
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
@@ -59,7 +59,10 @@ fn open_files() {
 
 /// Logs go to standard error; `DARKBLOOM_LOG` chooses what is logged, as in `DARKBLOOM_LOG=info,iroh=warn`.
 fn logging() {
+    // What a download has to say is on its progress bar; the transport's own troubles are on our links.
+    const DEFAULT_LOG: &str = "warn,swarm=error,iroh=off,noq=off,noq_proto=off,noq_udp=off";
+    let terminal = std::io::stderr().is_terminal();
     let filter = tracing_subscriber::EnvFilter::try_from_env("DARKBLOOM_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn,iroh=off,noq=off,noq_proto=off,noq_udp=off"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(DEFAULT_LOG));
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(terminal).with_writer(std::io::stderr).init();
 }

@@ -108,17 +108,17 @@ fn load(server: &Server, waiting: &Server, streams: usize, round: usize) -> Resu
     let before = (cpu(server), cpu(waiting), machine_cpu_s().unwrap_or(0.0), Instant::now());
     let barrier = Barrier::new(streams);
     let address = server.address;
+    let asker = |stream: usize| {
+        // No two alike, or a cache of prompts would be measured; the same ones for both servers.
+        let prompt = format!(
+            "{} {} sailors met a storm on the sea. Write a long and detailed story about their journey.",
+            round % 1000 + 2,
+            ["old", "young", "brave", "tired", "happy", "quiet", "clever", "lonely"][stream % 8]
+        );
+        barrier.wait();
+        ask(address, &Question::Chat(&prompt), ANSWER_TOKENS)
+    };
     let answers: Vec<std::io::Result<Answer>> = thread::scope(|scope| {
-        let asker = |stream: usize| {
-            // No two alike, or a cache of prompts would be measured; the same ones for both servers.
-            let prompt = format!(
-                "{} {} sailors met a storm on the sea. Write a long and detailed story about their journey.",
-                round % 1000 + 2,
-                ["old", "young", "brave", "tired", "happy", "quiet", "clever", "lonely"][stream % 8]
-            );
-            barrier.wait();
-            ask(address, &Question::Chat(&prompt), ANSWER_TOKENS)
-        };
         let asker = &asker;
         let askers: Vec<_> = (0..streams).map(|stream| scope.spawn(move || asker(stream))).collect();
         askers.into_iter().map(|asker| asker.join().expect("an asker does not panic")).collect()

@@ -112,7 +112,6 @@ impl Drop for Running {
 
 /// A program with an OpenAI API.
 pub(super) struct Server {
-    pub(super) name: &'static str,
     pub(super) address: SocketAddr,
     pub(super) process: Running,
 }
@@ -160,7 +159,7 @@ fn serving(settings: &Settings, name: &str, command: &mut Command) -> Result<Ser
         .and_then(|authority| authority.parse().ok())
         .ok_or_else(|| Failure::new(format!("`darkbloom {name}` said `{url}` where a base URL was expected")))?;
     process.wait_for(address, "/readyz")?;
-    Ok(Server { name: "darkbloom", address, process })
+    Ok(Server { address, process })
 }
 
 /// The server to compare with, with slots and contexts of the same sizes.
@@ -189,5 +188,5 @@ pub(super) fn llama_server(workspace: &Workspace, settings: &Settings) -> Result
         }
     })?;
     process.wait_for(address, "/health")?;
-    Ok(Server { name: "llama-server", address, process })
+    Ok(Server { address, process })
 }

@@ -26,7 +26,7 @@ Commands:
   ci --list                Lists the steps
   ci --only STEP           Runs one step (may be given several times)
   fuzz [--seconds N] [T]   Runs the fuzz targets, or target T alone, N seconds each (default 60)
-  bench [NAME]             Measures; every number of SPEC.md names its benchmark
+  bench [--only NAME]      Measures; every number of SPEC.md names its benchmark
   help                     Prints this text";
 
 fn main() -> ExitCode {

@@ -1,7 +1,7 @@
 //! The node daemon: lends a machine to a pool.
 //!
-//! It starts the sandboxed worker and keeps it alive ([`worker`]), tells the orchestrators what it can do ([`link`]),
-//! and carries sealed tasks from clients to the worker and sealed frames back ([`serve`]). It holds ciphertext and counts;
+//! It starts the sandboxed worker and keeps it alive (`worker`), tells the orchestrators what it can do (`link`),
+//! and carries sealed tasks from clients to the worker and sealed frames back (`serve`). It holds ciphertext and counts;
 //! there is no key in this process that opens either (promise P1).
 //!
 //! ```no_run

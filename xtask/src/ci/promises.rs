@@ -25,7 +25,7 @@ const PROMISES: std::ops::RangeInclusive<u32> = 1..=10;
 #[derive(Debug, PartialEq)]
 struct Promise<'text> {
     id: &'text str,
-    /// `file::test` or `cargo xtask bench NAME`, without the backticks.
+    /// `file::test` or `cargo xtask bench --only NAME`, without the backticks.
     proofs: Vec<&'text str>,
     pending: bool,
 }
@@ -82,7 +82,7 @@ fn parse(spec: &str) -> Vec<Promise<'_>> {
 
 /// Whether a proof exists where its name says.
 fn proven(workspace: &Workspace, tests: &BTreeSet<testing::Test>, proof: &str) -> Result<(), String> {
-    if let Some(benchmark) = proof.strip_prefix("cargo xtask bench ") {
+    if let Some(benchmark) = proof.strip_prefix("cargo xtask bench --only ") {
         let exists =
             workspace.read("xtask/src/bench.rs").is_ok_and(|source| source.contains(&format!("\"{benchmark}\"")));
         return if exists { Ok(()) } else { Err("no such benchmark in xtask/src/bench.rs".to_owned()) };
@@ -113,12 +113,12 @@ mod tests {
     #[test]
     fn promises_are_read_with_their_proofs() {
         let spec = "# Title\n- **P1.1** Text\n  over two lines.\n  - test: `a.rs::b`, `c.rs::d`\n\
-                    - **P2.1** Other.\n  - *pending*: why\n- **N1** Rate.\n  - measured by: `cargo xtask bench decode`\n\
+                    - **P2.1** Other.\n  - *pending*: why\n- **N1** Rate.\n  - measured by: `cargo xtask bench --only decode`\n\
                     - **P3.1** Nothing.\n";
         let expected = [
             Promise { id: "P1.1", proofs: vec!["a.rs::b", "c.rs::d"], pending: false },
             Promise { id: "P2.1", proofs: vec![], pending: true },
-            Promise { id: "N1", proofs: vec!["cargo xtask bench decode"], pending: false },
+            Promise { id: "N1", proofs: vec!["cargo xtask bench --only decode"], pending: false },
             Promise { id: "P3.1", proofs: vec![], pending: false },
         ];
         assert_eq!(parse(spec), expected);

@@ -85,7 +85,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), Failu
         });
     // Only what this run has made; a leftover is no reason to lose the result.
     let _ = fs::remove_dir_all(&settings.folder);
-    print!("{}", if settings.json { report.json() } else { report.table() });
+    // What was measured before a failure is worth having.
+    if !report.rows.is_empty() {
+        print!("{}", if settings.json { report.json() } else { report.table() });
+    }
     result
 }
 

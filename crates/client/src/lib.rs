@@ -9,7 +9,7 @@
 //! use protocol::{task::{Frame, Task}, ticket::Ticket};
 //!
 //! # async fn example(ticket: Ticket) -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::start(ClientConfig::new(ticket)).await?;
+//! let client = Client::start(ClientConfig::new(trust::MachineKey::generate(), ticket)).await?;
 //! let mut answer = client.ask("default", Task::chat("Why is the sky blue?")).await?;
 //! while let Some(frame) = answer.next().await {
 //!     if let Frame::Tokens { text, .. } = &frame? {
@@ -68,15 +68,15 @@ pub struct ClientConfig {
 }
 
 impl ClientConfig {
-    /// A client with a key of its own, the default policy, on the interfaces that the ticket's addresses need.
-    pub fn new(ticket: Ticket) -> Self {
+    /// A client with the default policy, on the interfaces that the ticket's addresses need.
+    pub fn new(key: MachineKey, ticket: Ticket) -> Self {
         let mut addresses = ticket.orchestrators.iter().flat_map(|orchestrator| &orchestrator.addresses);
         let listen = if addresses.all(|address| address.ip().is_loopback()) {
             Listen::Loopback { port: 0 }
         } else {
             Listen::Network { port: 0 }
         };
-        Self { key: MachineKey::generate(), ticket, policy: Policy::default(), listen }
+        Self { key, ticket, policy: Policy::default(), listen }
     }
 }
 

@@ -31,6 +31,12 @@ impl Failure {
     }
 }
 
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.cause)
+    }
+}
+
 impl From<client::AskError> for Failure {
     fn from(error: client::AskError) -> Self {
         let hint = match &error {

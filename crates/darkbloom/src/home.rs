@@ -26,8 +26,11 @@ pub enum KeyRole {
     Node,
     /// Matches.
     Orchestrator,
-    /// Asks.
-    Client,
+    /// Asks, for the gateway.
+    Gateway,
+    /// Asks, for commands that end. A key of its own, so that they can run beside the gateway; the same each time, so
+    /// that every call is the same member.
+    Asker,
 }
 
 /// Who holds a home. Written into the lock file for the one that comes second.
@@ -160,7 +163,8 @@ impl Home {
         let context = match role {
             KeyRole::Node => "darkbloom 2026 machine key: node",
             KeyRole::Orchestrator => "darkbloom 2026 machine key: orchestrator",
-            KeyRole::Client => "darkbloom 2026 machine key: client",
+            KeyRole::Gateway => "darkbloom 2026 machine key: gateway",
+            KeyRole::Asker => "darkbloom 2026 machine key: asker",
         };
         let derived = Zeroizing::new(blake3::derive_key(context, &*seed));
         Ok(MachineKey::from_seed(&derived))

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use node::NodeStatus;
 use protocol::{
-    grant::Hold,
+    hold::Hold,
     link::{ModelOffer, NodeRow},
 };
 use schemars::JsonSchema;

@@ -30,7 +30,7 @@ mod worker;
 
 pub use status::{LinkStatus, NodeStatus, WorkerStatus};
 
-use protocol::{grant::Hold, ids::NodeId, link::ModelEntry, ticket::Ticket};
+use protocol::{hold::Hold, ids::NodeId, link::ModelEntry, ticket::Ticket};
 use state::Shared;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};

@@ -2,7 +2,8 @@
 
 use crate::{clock, state::Shared, worker::TaskEvent};
 use protocol::{
-    grant::{Hold, Permit},
+    grant::Permit,
+    hold::Hold,
     limits,
     sealing::SealedTask,
     signed::Signed,

@@ -2,7 +2,8 @@
 
 use crate::{NodeConfig, clock, permits::UsedPermits, worker::WorkerHandle};
 use protocol::{
-    grant::{Hold, Tier, WorkerEvidence},
+    grant::{Tier, WorkerEvidence},
+    hold::Hold,
     ids::NodeId,
     ipc::ModelFacts,
     limits,

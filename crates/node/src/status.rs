@@ -1,5 +1,5 @@
 use crate::state::{Shared, Worker};
-use protocol::{grant::Hold, ids::NodeId, ipc::ModelFacts};
+use protocol::{hold::Hold, ids::NodeId, ipc::ModelFacts};
 use std::net::SocketAddr;
 
 /// A node as it is now.

@@ -7,7 +7,8 @@ pub(crate) use entry::Worker;
 use crate::vetting::Vetted;
 use entry::{Entry, Link};
 use protocol::{
-    grant::{Hold, Refusal},
+    grant::Refusal,
+    hold::Hold,
     ids::{ModelDigest, NodeId},
     limits,
     link::{ModelOffer, NodeRow, ToNode},

@@ -1,4 +1,4 @@
-//! Counts for `/metrics` and `status`.
+//! What an orchestrator counts.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 

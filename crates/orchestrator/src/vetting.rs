@@ -2,7 +2,8 @@
 
 use crate::{live::Worker, rate::Bucket};
 use protocol::{
-    grant::{Hold, Locality, Policy, Tier, WorkerEvidence},
+    grant::{Locality, Policy, Tier, WorkerEvidence},
+    hold::Hold,
     ids::{ModelDigest, NodeId},
     limits,
     link::{NodeState, WorkerState},

@@ -32,6 +32,7 @@
 
 pub mod codec;
 pub mod grant;
+pub mod hold;
 pub mod ids;
 pub mod ipc;
 pub mod limits;

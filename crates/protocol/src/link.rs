@@ -4,7 +4,8 @@
 //! ([`Welcome`]). A node keeps that stream: state up, probes down. A client opens one more stream for each question.
 
 use crate::{
-    grant::{Hold, MatchReply, MatchRequest, WorkerEvidence},
+    grant::{MatchReply, MatchRequest, WorkerEvidence},
+    hold::Hold,
     ids::{ModelDigest, NodeId, PoolId},
     ipc::ModelFacts,
     signed::Signed,

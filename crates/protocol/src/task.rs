@@ -105,14 +105,14 @@ impl Task {
         let generation = match self {
             Self::Chat { messages, generation } => {
                 if messages.is_empty() || messages.len() > limits::MESSAGES_MAX {
-                    return invalid("a chat has between 1 and 4096 messages");
+                    return invalid(&format!("a chat has between 1 and {} messages", limits::MESSAGES_MAX));
                 }
                 generation
             }
             Self::Completion { generation, .. } => generation,
             Self::Embedding { inputs } => {
                 if inputs.is_empty() || inputs.len() > limits::EMBEDDING_INPUTS_MAX {
-                    return invalid("an embedding has between 1 and 2048 inputs");
+                    return invalid(&format!("an embedding has between 1 and {} inputs", limits::EMBEDDING_INPUTS_MAX));
                 }
                 return Ok(());
             }

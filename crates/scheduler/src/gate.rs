@@ -1,10 +1,7 @@
 //! Gates: a named reason for every node that gets no work (promise P10).
 
 use crate::{LiveNode, LiveWorker, Now, Presence, Task};
-use protocol::{
-    grant::{Hold, Locality},
-    ids::ModelDigest,
-};
+use protocol::{grant::Locality, hold::Hold, ids::ModelDigest};
 
 /// Why `node` cannot take `task` with this model, if so: the first reason that would have to go.
 pub fn gate(node: &LiveNode, model: ModelDigest, task: &Task<'_>, now: Now) -> Option<Hold> {

@@ -2,7 +2,7 @@
 //!
 //! ```
 //! use protocol::{
-//!     grant::{Hold, MatchRequest, ModelRef, Policy, Tier}, ids::{ModelDigest, NodeId, TaskId},
+//!     grant::{MatchRequest, ModelRef, Policy, Tier}, hold::Hold, ids::{ModelDigest, NodeId, TaskId},
 //!     link::{ModelEntry, Role},
 //! };
 //! use registry::{Fact, Genesis, Registry};

@@ -1,7 +1,8 @@
 //! What is known of nodes at this moment: lossy, never agreed on.
 
 use protocol::{
-    grant::{Hold, Tier},
+    grant::Tier,
+    hold::Hold,
     ids::{ModelDigest, NodeId},
     limits::CLOCK_SKEW_MS_MAX,
 };

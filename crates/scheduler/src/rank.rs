@@ -5,7 +5,8 @@ use crate::{
     gate::{distance, gate},
 };
 use protocol::{
-    grant::{Hold, MatchRequest, Refusal, RefusalKind},
+    grant::{MatchRequest, Refusal, RefusalKind},
+    hold::Hold,
     ids::{ModelDigest, NodeId},
     limits,
     link::ModelEntry,

@@ -3,7 +3,8 @@
 
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{
-    grant::{Hold, Locality, MatchRequest, ModelRef, Policy, RefusalKind, Tier},
+    grant::{Locality, MatchRequest, ModelRef, Policy, RefusalKind, Tier},
+    hold::Hold,
     ids::{ModelDigest, NodeId, TaskId},
     limits,
     link::ModelEntry,

@@ -1,5 +1,5 @@
-//! How a worker is started: which descriptors, arguments and environment it gets. For the node daemon, and for the
-//! probe, which starts a process in exactly this way.
+//! How a worker is started: which descriptors, arguments and environment it gets. For the
+//! probe and for tests; the node daemon does the same in its own words, on its asynchronous runtime.
 
 use protocol::ipc::{MODEL_FD, SOCKET_FD};
 use std::{

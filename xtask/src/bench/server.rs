@@ -182,7 +182,7 @@ pub(super) fn llama_server(workspace: &Workspace, settings: &Settings) -> Result
         let failure = Failure::new(format!("`{program}` could not be started: {error}"));
         match error.kind() {
             ErrorKind::NotFound => failure
-                .hint("it is in the Debian package `llama.cpp-tools` and in Homebrew's `llama.cpp`, or build it from source")
+                .hint("Debian's `llama.cpp-tools` and Homebrew's `llama.cpp` have it, or build it from source")
                 .hint("`--llama-server \"PROGRAM -m {model}\"` names one that is not on the PATH"),
             _ => failure,
         }

@@ -5,6 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::http::Connection;
 
+/// Asks for events, the last of them with the number of tokens.
+const STREAMED: &str = r#""stream":true,"stream_options":{"include_usage":true}"#;
+
 /// What to ask.
 pub(super) enum Question<'text> {
     Chat(&'text str),
@@ -52,9 +55,7 @@ pub(super) fn ask_over(
         }
         Question::Completion(text) => ("/v1/completions", format!(r#""prompt":"{text}""#), "text"),
     };
-    let json = format!(
-        r#"{{"model":"default",{prompt},"temperature":0,"max_tokens":{max_tokens},"stream":true,"stream_options":{{"include_usage":true}}}}"#
-    );
+    let json = format!(r#"{{"model":"default",{prompt},"temperature":0,"max_tokens":{max_tokens},{STREAMED}}}"#);
     let (mut first, mut last, mut usage, mut error) = (None, None, None, None);
     let asked = Instant::now();
     connection.post_events(path, &json, &mut |event| {

@@ -1,7 +1,12 @@
 //! What `run` and `chat` share: a client in this process, and the answer on standard output as it comes.
 
-use crate::{cli::AskArguments, failure::Failure, home::Home};
-use client::{Answer, Client, ClientConfig};
+use super::daemon;
+use crate::{
+    cli::AskArguments,
+    failure::Failure,
+    home::{Home, KeyRole},
+};
+use client::{Answer, Client};
 use protocol::task::{Finish, Frame, Generation, Message, Sampling, Task, Usage};
 use std::io::Write;
 
@@ -11,7 +16,7 @@ pub async fn connect(home: &Home, arguments: &AskArguments) -> Result<Client, Fa
         Some(ticket) => ticket.clone(),
         None => home.ticket()?,
     };
-    Ok(Client::start(ClientConfig::new(ticket)).await?)
+    daemon::start_client(home, KeyRole::Asker, ticket).await
 }
 
 pub fn message(role: &str, content: impl Into<String>) -> Message {

@@ -77,8 +77,8 @@ pub fn worker_program(named: Option<&Path>) -> Result<PathBuf, Failure> {
         .hint("`cargo build --release` builds both programs; keep them in one directory"))
 }
 
-pub async fn start_client(home: &Home, ticket: Ticket) -> Result<Client, Failure> {
-    let config = ClientConfig { key: home.key(KeyRole::Client)?, ..ClientConfig::new(ticket) };
+pub async fn start_client(home: &Home, role: KeyRole, ticket: Ticket) -> Result<Client, Failure> {
+    let config = ClientConfig::new(home.key(role)?, ticket);
     Ok(Client::start(config).await?)
 }
 

@@ -5,10 +5,9 @@ use crate::{
     cli::OutputArguments,
     control,
     failure::Failure,
-    home::Home,
+    home::{Home, KeyRole},
     report::{Check, Doctor, Status, Verdict},
 };
-use client::{Client, ClientConfig};
 use indicatif::HumanBytes;
 use std::{
     process::{ExitCode, Stdio},
@@ -197,8 +196,8 @@ async fn pool_check(home: &Home) -> Check {
     };
     let pool = ticket.pool.short();
     let asked = async {
-        let client = Client::start(ClientConfig::new(ticket)).await?;
-        let models = client.models().await;
+        let client = daemon::start_client(home, KeyRole::Asker, ticket).await.map_err(|failure| failure.to_string())?;
+        let models = client.models().await.map_err(|error| error.to_string());
         client.close().await;
         models
     };

@@ -7,11 +7,10 @@ use super::{
 use crate::{
     cli::JoinArguments,
     failure::Failure,
-    home::{Home, HomeLock},
+    home::{Home, HomeLock, KeyRole},
     models::{self, Wanted},
     shutdown,
 };
-use client::{Client, ClientConfig};
 use protocol::ticket::Ticket;
 use std::process::ExitCode;
 
@@ -26,7 +25,7 @@ pub async fn run(home: &Home, arguments: JoinArguments) -> Result<ExitCode, Fail
     let prepared = unless(&stop, async {
         let wanted = match arguments.lend.model.as_deref() {
             Some(model) => Wanted::parse(model),
-            None => default_of(&ticket).await?,
+            None => default_of(home, &ticket).await?,
         };
         models::prepare(home, &wanted).await
     });
@@ -61,8 +60,8 @@ async fn lend(
 }
 
 /// The pool's default model; in a pool that has none yet, the catalogue's.
-async fn default_of(ticket: &Ticket) -> Result<Wanted, Failure> {
-    let client = Client::start(ClientConfig::new(ticket.clone())).await?;
+async fn default_of(home: &Home, ticket: &Ticket) -> Result<Wanted, Failure> {
+    let client = daemon::start_client(home, KeyRole::Asker, ticket.clone()).await?;
     let models = client.models().await?;
     client.close().await;
     match models.first() {

@@ -1,7 +1,12 @@
 //! `darkbloom serve`: a gateway alone.
 
 use super::daemon::{self, Parts};
-use crate::{cli::ServeArguments, failure::Failure, home::Home, shutdown};
+use crate::{
+    cli::ServeArguments,
+    failure::Failure,
+    home::{Home, KeyRole},
+    shutdown,
+};
 use std::process::ExitCode;
 
 pub async fn run(home: &Home, arguments: ServeArguments) -> Result<ExitCode, Failure> {
@@ -11,7 +16,7 @@ pub async fn run(home: &Home, arguments: ServeArguments) -> Result<ExitCode, Fai
         Some(ticket) => ticket,
         None => home.ticket()?,
     };
-    let client = daemon::start_client(home, ticket.clone()).await?;
+    let client = daemon::start_client(home, KeyRole::Gateway, ticket.clone()).await?;
     let mut parts = Parts { client: Some(client.clone()), ..Parts::default() };
     let result = async {
         // Only a ticket that admits is worth keeping.

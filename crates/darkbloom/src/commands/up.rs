@@ -7,7 +7,7 @@ use super::{
 use crate::{
     cli::UpArguments,
     failure::Failure,
-    home::{Home, HomeLock},
+    home::{Home, HomeLock, KeyRole},
     models::{self, Ready, Wanted},
     shutdown,
 };
@@ -37,7 +37,7 @@ async fn serve(
 ) -> Result<ExitCode, Failure> {
     let orchestrator = parts.orchestrator.insert(daemon::start_orchestrator(home, &arguments.network).await?);
     let ticket = orchestrator.ticket();
-    let client = parts.client.insert(daemon::start_client(home, ticket.clone()).await?).clone();
+    let client = parts.client.insert(daemon::start_client(home, KeyRole::Gateway, ticket.clone()).await?).clone();
     let gateway = daemon::bind_gateway(&arguments.gateway, client).await?;
     let address = *parts.gateway.insert(gateway.local_addr());
     let model_name = model.entry.name.clone();

@@ -3,7 +3,7 @@
 use super::Reachable;
 use crate::vetting::Checked;
 use protocol::{
-    grant::Hold,
+    hold::Hold,
     ids::{ModelDigest, NodeId},
     link::{NodeRow, ToNode},
 };

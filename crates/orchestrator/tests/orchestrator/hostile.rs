@@ -3,7 +3,8 @@
 use crate::machines::{Node, Pool, connect, request, within};
 use orchestrator::Timings;
 use protocol::{
-    grant::{Hold, MatchRequest},
+    grant::MatchRequest,
+    hold::Hold,
     ids::NodeId,
     limits,
     link::{Answer, FromNode, Question},

@@ -2,7 +2,8 @@
 
 use crate::machines::{MODEL, Pool, request, unix_ms, worker};
 use protocol::{
-    grant::{Hold, Locality, MatchRequest, ModelRef, Policy, RefusalKind},
+    grant::{Locality, MatchRequest, ModelRef, Policy, RefusalKind},
+    hold::Hold,
     ids::{ModelDigest, NodeId},
     link::{Answer, FromNode, NodeState, Question, ToNode},
 };

@@ -3,7 +3,8 @@
 use crate::machines::{Node, Pool, request, within};
 use orchestrator::Timings;
 use protocol::{
-    grant::{Hold, RefusalKind},
+    grant::RefusalKind,
+    hold::Hold,
     link::{Answer, FromNode, Question},
 };
 use std::time::Duration;

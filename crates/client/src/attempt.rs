@@ -49,6 +49,10 @@ pub(crate) async fn run(
     candidate: &Candidate,
     task: &Task,
 ) -> Outcome {
+    if shared.orchestrators.include(candidate.node) {
+        // Who matches must not serve: it would read what it matched.
+        return Outcome::TryAnother { why: "it is an orchestrator".to_owned(), suspect: false };
+    }
     let verified = evidence::verify(&candidate.evidence, candidate.node, grant.model, &shared.policy, clock::unix_ms());
     let key = match verified {
         Ok(key) => key,

@@ -38,11 +38,12 @@ pub use error::AskError;
 use attempt::Outcome;
 use orchestrator::Orchestrators;
 use protocol::{
-    grant::{Grant, MatchReply, MatchRequest, ModelRef, Policy, Refusal, RefusalKind},
+    grant::{Grant, Locality, MatchReply, MatchRequest, ModelRef, Policy, Refusal, RefusalKind},
     ids::{ModelDigest, NodeId, TaskId},
+    limits,
     link::{self, NodeRow, Question},
     padding,
-    task::Task,
+    task::{Task, TaskError},
     ticket::Ticket,
 };
 use std::sync::Arc;
@@ -160,6 +161,14 @@ impl Client {
 
     async fn match_and_send(&self, model: &str, task: Task) -> Result<Answer, AskError> {
         task.check().map_err(AskError::Invalid)?;
+        if model.chars().count() > limits::MODEL_NAME_CHARS_MAX {
+            let model = model.chars().take(limits::MODEL_NAME_CHARS_MAX).collect();
+            return Err(AskError::UnknownModel { model, known: Vec::new() });
+        }
+        if self.shared.policy.locality != Locality::Pool {
+            let message = "only the locality `pool` is served".to_owned();
+            return Err(AskError::Invalid(TaskError::Unsupported { message }));
+        }
         let (prompt_bytes, answer_tokens) = sizes(&task);
         let mut request = MatchRequest {
             task: TaskId::random(),
@@ -192,7 +201,7 @@ impl Client {
         task: &Task,
         failures: &mut Vec<String>,
     ) -> Result<Option<Answer>, AskError> {
-        for candidate in &grant.candidates {
+        for candidate in grant.candidates.iter().take(limits::CANDIDATES_MAX) {
             match attempt::run(&self.shared, request.task, grant, candidate, task).await {
                 Outcome::Accepted(answer) => return Ok(Some(*answer)),
                 Outcome::TryAnother { why, suspect } => {

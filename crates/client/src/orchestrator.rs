@@ -2,6 +2,7 @@
 
 use crate::AskError;
 use protocol::{
+    ids::NodeId,
     limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
     link::{ALPN, Answer, Hello, HelloReply, Question, Role},
     ticket::Ticket,
@@ -39,6 +40,11 @@ enum LinkError {
 impl Orchestrators {
     pub(crate) fn new(ticket: Ticket) -> Self {
         Self { ticket, current: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+    }
+
+    /// Whether a machine is one of the pool's orchestrators.
+    pub(crate) fn include(&self, machine: NodeId) -> bool {
+        self.ticket.orchestrators.iter().any(|orchestrator| orchestrator.id == machine)
     }
 
     pub(crate) fn is_connected(&self) -> bool {

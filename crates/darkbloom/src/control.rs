@@ -31,6 +31,9 @@ impl Control {
         let status = Arc::new(status);
         let serving = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
+                if !is_ours(&stream) {
+                    continue;
+                }
                 let status = Arc::clone(&status);
                 tokio::spawn(async move {
                     // A caller that has gone needs no answer.
@@ -48,6 +51,11 @@ impl Drop for Control {
         // Another start removes it too.
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Whether the other end runs as the same user. A long home's socket lies where others can make one of the same name.
+fn is_ours(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == nix::unistd::geteuid().as_raw())
 }
 
 async fn answer(mut stream: UnixStream, status: &(dyn Fn() -> Status + Send + Sync)) -> std::io::Result<()> {
@@ -68,6 +76,10 @@ pub async fn ask(home: &Home) -> Result<Option<Status>, Failure> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused) => return Ok(None),
         Err(error) => return Err(Failure::new(format!("cannot reach the daemon at {}: {error}", path.display()))),
     };
+    if !is_ours(&stream) {
+        return Err(Failure::new(format!("{} is another user's", path.display()))
+            .hint("somebody took the name of this home's socket: remove it, or choose a shorter home"));
+    }
     let exchange = async {
         stream.write_all(STATUS).await?;
         let mut json = Vec::new();

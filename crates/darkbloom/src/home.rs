@@ -78,7 +78,13 @@ impl Home {
                 .hint("choose another with `--home DIR`"));
         }
         if metadata.permissions().mode() & 0o077 != 0 {
-            // It holds keys.
+            // It is to hold keys. A directory that has another purpose stays as it is.
+            let ours = root.join("machine.key").exists();
+            let empty = fs::read_dir(&root).map_err(|error| fail("read", error))?.next().is_none();
+            if !ours && !empty {
+                return Err(Failure::new(format!("{} is open to others and holds other things", root.display()))
+                    .hint("choose a directory of its own with `--home DIR`"));
+            }
             fs::set_permissions(&root, fs::Permissions::from_mode(0o700)).map_err(|error| fail("close", error))?;
         }
         Ok(Self { root })

@@ -1,6 +1,7 @@
 //! Ctrl-C and SIGTERM: the first drains, the second ends at once.
 
 use crate::failure::Failure;
+use std::io::Write;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -13,10 +14,9 @@ pub fn on_signal() -> Result<CancellationToken, Failure> {
     let stop = token.clone();
     tokio::spawn(async move {
         wait(&mut interrupt, &mut terminate).await;
-        if !stop.is_cancelled() {
-            eprintln!("finishing what runs; a second Ctrl-C ends at once");
-        }
         stop.cancel();
+        // Standard error may be a pipe whose reader has gone; ending must not depend on it.
+        let _ = writeln!(std::io::stderr(), "finishing what runs; a second Ctrl-C ends at once");
         wait(&mut interrupt, &mut terminate).await;
         std::process::exit(130);
     });

@@ -13,6 +13,7 @@ mod binding;
 mod embedding;
 mod generation;
 mod model;
+mod opening;
 mod options;
 mod sampler;
 mod share;
@@ -160,7 +161,10 @@ impl Engine for LlamaEngine {
         let Some(slot) = self.slots.iter().position(Option::is_none) else {
             return Err(TaskError::Engine { message: "no free slot".to_owned() });
         };
-        let work = self.begin(task)?;
+        let mut work = self.begin(task)?;
+        if let (Work::Generation(generation), Some(generator)) = (&mut work, &mut self.generator) {
+            generator.occupy(slot, generation);
+        }
         self.slots[slot] = Some(Running { id, work });
         Ok(())
     }
@@ -187,7 +191,8 @@ impl Engine for LlamaEngine {
             self.fail_all(emit, &error);
             return Err(error);
         }
-        Ok(self.slots.iter().any(Option::is_some))
+        let reopening = self.generator.as_ref().is_some_and(|generator| generator.is_reopening(&self.slots));
+        Ok(reopening || self.slots.iter().any(Option::is_some))
     }
 }
 

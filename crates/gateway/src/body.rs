@@ -58,8 +58,8 @@ async fn read(
     if announced.is_some_and(|bytes| bytes > limits.body_bytes_max) {
         return Err(too_large(shared, stream, 0).await);
     }
-    // The announced size at once, so that growing leaves no copies behind.
-    let mut body = Zeroizing::new(Vec::with_capacity(announced.unwrap_or(0)));
+    // Room is made for what has come, not for what is announced: an announcement costs its sender nothing.
+    let mut body = Zeroizing::new(Vec::new());
     let mut held = None;
     while let Some(piece) = stream.next().await {
         let Ok(piece) = piece else {
@@ -80,9 +80,20 @@ async fn read(
                 return Err(ApiError::overloaded(message, 1000).close());
             }
         }
-        body.extend_from_slice(&piece);
+        append(&mut body, &piece);
     }
     Ok(body)
+}
+
+/// Appends, and wipes what growing leaves behind.
+fn append(body: &mut Zeroizing<Vec<u8>>, piece: &[u8]) {
+    let needed = body.len() + piece.len();
+    if needed > body.capacity() {
+        let mut larger = Zeroizing::new(Vec::with_capacity(needed.next_power_of_two()));
+        larger.extend_from_slice(body);
+        *body = larger;
+    }
+    body.extend_from_slice(piece);
 }
 
 /// Most clients read an answer only when their request is sent: the rest is thrown away first, up to a bound.

@@ -37,6 +37,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use transport::{Boxed, Listen, Transport};
 use trust::MachineKey;
 
+/// The end of a node does not depend on the end of its worker, which is killed with it in any case.
+const WORKER_END_MAX: Duration = Duration::from_secs(5);
+
 /// What a node needs to start.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -173,7 +176,9 @@ impl Node {
         }
         self.stop.cancel();
         self.tasks.close();
-        self.shared.stopped().await;
+        if tokio::time::timeout(WORKER_END_MAX, self.shared.stopped()).await.is_err() {
+            tracing::error!("the worker's supervisor did not end");
+        }
         self.transport.close().await;
         self.tasks.wait().await;
     }

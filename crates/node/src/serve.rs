@@ -25,6 +25,8 @@ use trust::permit;
 const CONNECTIONS_MAX: usize = 4096;
 /// A client that opens a stream sends its permit and task within this time.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
+/// A client that reads nothing for this long is given up.
+const REPLY_TIME_MAX: Duration = Duration::from_secs(10);
 const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS);
 
 /// Takes connections until the transport closes.
@@ -50,7 +52,12 @@ pub(crate) async fn listen(shared: Arc<Shared>, transport: Transport, tasks: Tas
 
 async fn serve_connection(shared: Arc<Shared>, connection: Connection, tasks: TaskTracker) {
     let client = connection.remote();
-    while let Some((sender, receiver)) = connection.accept_stream().await {
+    // Who has nothing to ask has no business here.
+    let Ok(mut stream) = timeout(REQUEST_TIME_MAX, connection.accept_stream()).await else {
+        connection.close("no request in time");
+        return;
+    };
+    while let Some((sender, receiver)) = stream {
         let shared = Arc::clone(&shared);
         tasks.spawn(async move {
             let mut sender = sender;
@@ -59,6 +66,7 @@ async fn serve_connection(shared: Arc<Shared>, connection: Connection, tasks: Ta
                 Err(error) => tracing::debug!(%error, client = %client.short(), "a task's stream broke"),
             }
         });
+        stream = connection.accept_stream().await;
     }
 }
 
@@ -69,13 +77,18 @@ async fn serve_task(
     sender: &mut Sender,
     mut receiver: Receiver,
 ) -> Result<(), SendError> {
-    let (permit, sealed) = match read_request(shared, client, &mut receiver).await {
-        Ok(request) => request,
+    let permit = match read_permit(shared, client, &mut receiver).await {
+        Ok(permit) => permit,
         Err(refused) => return refuse(sender, refused).await,
     };
+    // A place before the large message: what is read at once is bounded by the places that there are.
     let (worker, place) = match shared.begin_task() {
         Ok(begun) => begun,
         Err(hold) => return refuse(sender, refused_by(hold)).await,
+    };
+    let sealed: SealedTask = match read(&mut receiver, limits::STREAM_MESSAGE_BYTES_MAX).await {
+        Ok(sealed) => sealed,
+        Err(refused) => return refuse(sender, refused).await,
     };
     let mut running = match worker.run(permit.task, sealed).await {
         Ok(running) => running,
@@ -109,15 +122,9 @@ async fn serve_task(
     }
 }
 
-async fn read_request(
-    shared: &Shared,
-    client: NodeId,
-    receiver: &mut Receiver,
-) -> Result<(Permit, SealedTask), Refused> {
+async fn read_permit(shared: &Shared, client: NodeId, receiver: &mut Receiver) -> Result<Permit, Refused> {
     let permit: Signed<Permit> = read(receiver, limits::PERMIT_BYTES_MAX).await?;
-    let permit = check_permit(shared, client, &permit)?;
-    let sealed = read(receiver, limits::STREAM_MESSAGE_BYTES_MAX).await?;
-    Ok((permit, sealed))
+    check_permit(shared, client, &permit)
 }
 
 async fn read<T: serde::de::DeserializeOwned>(receiver: &mut Receiver, limit: usize) -> Result<T, Refused> {
@@ -156,5 +163,12 @@ async fn refuse(sender: &mut Sender, refused: Refused) -> Result<(), SendError> 
 }
 
 async fn reply(sender: &mut Sender, reply: &Reply) -> Result<(), SendError> {
-    sender.message(reply, limits::STREAM_MESSAGE_BYTES_MAX).await
+    // A client that does not read gives its place to others.
+    match timeout(REPLY_TIME_MAX, sender.message(reply, limits::STREAM_MESSAGE_BYTES_MAX)).await {
+        Ok(sent) => sent,
+        Err(_) => {
+            sender.reset();
+            Err(SendError::Stopped)
+        }
+    }
 }

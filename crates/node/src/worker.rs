@@ -2,6 +2,7 @@
 
 mod process;
 mod routes;
+mod vetting;
 
 pub(crate) use routes::{TaskEvent, WorkerHandle};
 
@@ -91,6 +92,10 @@ async fn run_once(shared: &Arc<Shared>, stop: &CancellationToken) -> String {
 
 /// Handles one message; a reason means that the worker is of no more use.
 fn handle_message(shared: &Arc<Shared>, handle: &WorkerHandle, process_id: u32, message: FromWorker) -> Option<String> {
+    let message = match vetting::vet(message) {
+        Ok(message) => message,
+        Err(why) => return Some(why.to_owned()),
+    };
     match message {
         FromWorker::Ready { keys, model, sandbox_json } => {
             tracing::info!(architecture = %model.architecture, slots = model.slots, "worker ready");

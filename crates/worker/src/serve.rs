@@ -36,6 +36,8 @@ struct Serving<'a> {
     /// By the number that names it to the engine.
     running: HashMap<u64, Running>,
     next_number: u64,
+    /// Whether the engine has something to do without a task.
+    more: bool,
 }
 
 /// Makes the keys, says `Ready`, and serves until the end.
@@ -48,7 +50,7 @@ pub(crate) fn serve(
 ) -> Exit {
     let keys = || keys.lock().expect("a panic ends the process");
     outbox.put(&ready(engine, keys(), report));
-    let mut serving = Serving { inbox, outbox, running: HashMap::new(), next_number: 0 };
+    let mut serving = Serving { inbox, outbox, running: HashMap::new(), next_number: 0, more: false };
     loop {
         // What the last step, or the start of a task, had to say.
         if outbox.flush().is_err() {
@@ -61,7 +63,7 @@ pub(crate) fn serve(
         drop(ring);
 
         let free = engine.free_slots();
-        let orders = if serving.running.is_empty() { inbox.wait(free, next_turn) } else { inbox.take(free) };
+        let orders = if serving.has_work() { inbox.take(free) } else { inbox.wait(free, next_turn) };
         if let Some(exit) = orders.cut_off {
             return exit;
         }
@@ -75,7 +77,7 @@ pub(crate) fn serve(
         for opened in orders.start {
             serving.start(engine, opened);
         }
-        if !serving.running.is_empty() && serving.step(engine).is_err() {
+        if serving.has_work() && serving.step(engine).is_err() {
             // Every task has been told; the engine cannot go on. The exit code says the rest.
             let _ = outbox.flush();
             return Exit::Engine;
@@ -100,6 +102,10 @@ fn ready(engine: &dyn Engine, mut keys: MutexGuard<'_, KeyRing>, report: &Report
 }
 
 impl Serving<'_> {
+    fn has_work(&self) -> bool {
+        self.more || !self.running.is_empty()
+    }
+
     fn start(&mut self, engine: &mut dyn Engine, opened: Opened) {
         let Opened { id, task, frames, bytes: _ } = opened;
         let number = self.next_number;
@@ -120,6 +126,8 @@ impl Serving<'_> {
         if let Some(number) = number {
             engine.cancel(number);
             self.running.remove(&number);
+            // The engine may want to make the slot ready again.
+            self.more = true;
         }
         self.inbox.ended(id);
     }
@@ -143,7 +151,8 @@ impl Serving<'_> {
                 self.fail(running, TaskError::Engine { message: "the engine lost the task".to_owned() });
             }
         }
-        result.map(drop)
+        self.more = result?;
+        Ok(())
     }
 
     /// Seals a frame to its task's asker. False if it cannot be sealed.

@@ -2,6 +2,7 @@
 
 use super::binding::Context;
 use super::model::Model;
+use super::opening::Opening;
 use super::options::{EngineOptions, LoadError};
 use super::sampler::Sampler;
 use super::share::share;
@@ -101,6 +102,7 @@ pub(super) struct Generator {
     batch_tokens: usize,
     /// The bytes of one token.
     piece: Vec<u8>,
+    opening: Opening,
 }
 
 impl Generator {
@@ -128,13 +130,69 @@ impl Generator {
         let slots = options.slots as usize;
         let batch = (context.n_batch() as usize).min(batch as usize).max(slots + 1);
         let batch_tokens = batch - slots;
-        let mut generator = Self { context, batch: LlamaBatch::new(batch, 1), batch_tokens, piece: Vec::new() };
+        let opening = Opening::of(&model.openings(context_tokens), slots);
+        let batch = LlamaBatch::new(batch, 1);
+        let mut generator = Self { context, batch, batch_tokens, piece: Vec::new(), opening };
         if let Some(step_time) = options.step_time {
             let failed = |reason: String| LoadError::Compute { reason };
             let rate = generator.measure(context_tokens).map_err(failed)?;
             generator.batch_tokens = tokens_in(step_time, rate).min(batch_tokens);
         }
+        let free: Vec<Option<Running>> = (0..slots).map(|_| None).collect();
+        while generator.is_reopening(&free) {
+            let failed = |error: EngineError| LoadError::Compute { reason: error.to_string() };
+            generator.batch.clear();
+            generator.reopen(&free).map_err(failed)?;
+            generator
+                .context
+                .decode(&mut generator.batch)
+                .map_err(|error| LoadError::Compute { reason: error.to_string() })?;
+        }
         Ok(generator)
+    }
+
+    /// Whether a free slot has still to read the opening.
+    pub(super) fn is_reopening(&self, slots: &[Option<Running>]) -> bool {
+        slots.iter().enumerate().any(|(slot, running)| running.is_none() && !self.opening.missing(slot).1.is_empty())
+    }
+
+    /// A request takes a slot: what it shares with the opening need not be read.
+    pub(super) fn occupy(&mut self, slot: usize, generation: &mut Generation) {
+        generation.held = self.opening.reuse(slot, &generation.prompt);
+        if !self.keep(slot, generation.held) {
+            generation.held = 0;
+        }
+    }
+
+    /// Frees a slot's cells from a position on. False where only all of them could be freed.
+    fn keep(&mut self, slot: usize, held: usize) -> bool {
+        let sequence = u32::try_from(slot).expect("at most 64 slots");
+        let from = u32::try_from(held).expect("an opening is shorter than a context");
+        let kept = matches!(self.context.clear_kv_cache_seq(Some(sequence), Some(from), None), Ok(true));
+        if !kept {
+            // Removing a whole sequence never fails.
+            let _ = self.context.clear_kv_cache_seq(Some(sequence), None, None);
+            self.opening.lose(slot);
+        }
+        kept
+    }
+
+    /// Adds what free slots miss of the opening, as far as the batch has room for it.
+    fn reopen(&mut self, slots: &[Option<Running>]) -> Result<(), EngineError> {
+        for slot in (0..slots.len()).filter(|slot| slots[*slot].is_none()) {
+            let used = usize::try_from(self.batch.n_tokens()).unwrap_or(usize::MAX);
+            let room = self.batch_tokens.saturating_sub(used);
+            let (from, missing) = self.opening.missing(slot);
+            let read = missing.len().min(room);
+            for (index, &token) in (from..).zip(&missing[..read]) {
+                let position = i32::try_from(index).expect("a context has at most 2^20 tokens");
+                let sequence = [i32::try_from(slot).expect("at most 64 slots")];
+                let full = |_| EngineError::Compute { reason: "the batch is full".to_owned() };
+                self.batch.add(LlamaToken(token), position, &sequence, false).map_err(full)?;
+            }
+            self.opening.add(slot, read);
+        }
+        Ok(())
     }
 
     /// Tokens of prompts in one step.
@@ -161,11 +219,9 @@ impl Generator {
         Ok(tokens as f64 / took.as_secs_f64().max(1e-6))
     }
 
-    /// Frees the cells of a slot.
+    /// Frees the cells of a slot, but for the opening.
     pub(super) fn forget(&mut self, slot: usize) {
-        let slot = u32::try_from(slot).expect("at most 64 slots");
-        // Removing a whole sequence never fails.
-        let _ = self.context.clear_kv_cache_seq(Some(slot), None, None);
+        self.keep(slot, self.opening.held(slot));
         self.piece.zeroize();
     }
 
@@ -178,6 +234,7 @@ impl Generator {
         ended: &mut Vec<usize>,
     ) -> Result<(), EngineError> {
         self.fill(slots)?;
+        self.reopen(slots)?;
         if self.batch.n_tokens() == 0 {
             return Ok(());
         }

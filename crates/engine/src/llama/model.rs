@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Longest name that is taken from a file, in characters.
 const NAME_CHARS_MAX: usize = 200;
@@ -117,6 +117,24 @@ impl Model {
         let guarded = self.vocabulary.control().guard(messages).map_err(|error| invalid(error.to_string()))?;
         let rendered = template.render(&guarded.messages, now).map_err(|error| invalid(error.to_string()))?;
         self.vocabulary.chat(guarded.pieces(&rendered), room)
+    }
+
+    /// Chats that share nothing but what the template begins every chat with: other text, another year. None for a
+    /// model whose cells cannot be freed from a position on, or that forgets early ones (sliding window).
+    pub(super) fn openings(&self, room: u32) -> Vec<Prompt> {
+        let windowed = self.own("attention.sliding_window").is_some();
+        if windowed || self.weights.is_recurrent() || self.weights.is_hybrid() {
+            return Vec::new();
+        }
+        let now = SystemTime::now();
+        let later = now + Duration::from_secs(400 * 24 * 60 * 60);
+        let chat = |content: &str, at| {
+            let message = Message { role: "user".to_owned(), content: content.to_owned() };
+            self.chat_prompt(&[message], at, room).ok()
+        };
+        let chats: Option<Vec<Prompt>> =
+            [("Yes", now), ("12", now), ("é", later)].map(|(text, at)| chat(text, at)).into_iter().collect();
+        chats.unwrap_or_default()
     }
 
     /// A value of the metadata whose key begins with the architecture.

@@ -48,7 +48,7 @@ use protocol::{
 };
 use std::sync::Arc;
 use transport::{Boxed, Listen, Transport};
-use trust::MachineKey;
+pub use trust::MachineKey;
 
 /// Grants asked for before a task is given up: each names up to three nodes.
 const GRANTS_MAX: usize = 3;

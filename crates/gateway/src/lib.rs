@@ -2,13 +2,13 @@
 //! nothing else.
 //!
 //! ```no_run
-//! use client::{Client, ClientConfig};
+//! use client::{Client, ClientConfig, MachineKey};
 //! use gateway::{Gateway, GatewayConfig};
 //! use std::sync::Arc;
 //! use tokio_util::sync::CancellationToken;
 //!
 //! # async fn example(ticket: protocol::ticket::Ticket) -> Result<(), Box<dyn std::error::Error>> {
-//! let client = Client::start(ClientConfig::new(ticket)).await?;
+//! let client = Client::start(ClientConfig::new(MachineKey::generate(), ticket)).await?;
 //! let gateway = Gateway::bind(GatewayConfig::loopback(7433), Arc::new(client)).await?;
 //! println!("http://{}/v1", gateway.local_addr());
 //!

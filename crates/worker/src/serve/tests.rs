@@ -50,6 +50,9 @@ impl Engine for Stepwise {
     }
 
     fn step(&mut self, emit: &mut dyn FnMut(u64, Frame)) -> Result<bool, EngineError> {
+        if self.running.is_empty() {
+            return Ok(false);
+        }
         let frames = self.permits.recv().expect("the test outlives the engine");
         for id in std::mem::take(&mut self.running) {
             frames.iter().for_each(|frame| emit(id, frame.clone()));

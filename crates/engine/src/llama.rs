@@ -110,9 +110,9 @@ impl LlamaEngine {
     fn release(&mut self, slot: usize) {
         let Some(running) = self.slots[slot].take() else { return };
         match running.work {
-            Work::Generation(_) => {
+            Work::Generation(generation) => {
                 if let Some(generator) = &mut self.generator {
-                    generator.forget(slot);
+                    generator.forget(slot, &generation);
                 }
             }
             Work::Embedding(_) => {
@@ -191,8 +191,7 @@ impl Engine for LlamaEngine {
             self.fail_all(emit, &error);
             return Err(error);
         }
-        let reopening = self.generator.as_ref().is_some_and(|generator| generator.is_reopening(&self.slots));
-        Ok(reopening || self.slots.iter().any(Option::is_some))
+        Ok(self.slots.iter().any(Option::is_some))
     }
 }
 

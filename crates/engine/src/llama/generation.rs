@@ -152,7 +152,7 @@ impl Generator {
     }
 
     /// Whether a free slot has still to read the opening.
-    pub(super) fn is_reopening(&self, slots: &[Option<Running>]) -> bool {
+    fn is_reopening(&self, slots: &[Option<Running>]) -> bool {
         slots.iter().enumerate().any(|(slot, running)| running.is_none() && !self.opening.missing(slot).1.is_empty())
     }
 
@@ -214,14 +214,15 @@ impl Generator {
             self.context.decode(&mut self.batch).map_err(|error| error.to_string())?;
             self.context.synchronize();
             took = begin.elapsed();
-            self.forget(0);
+            self.keep(0, 0);
         }
         Ok(tokens as f64 / took.as_secs_f64().max(1e-6))
     }
 
     /// Frees the cells of a slot, but for the opening.
-    pub(super) fn forget(&mut self, slot: usize) {
-        self.keep(slot, self.opening.held(slot));
+    pub(super) fn forget(&mut self, slot: usize, generation: &Generation) {
+        let held = self.opening.retain(slot, &generation.prompt, generation.held);
+        self.keep(slot, held);
         self.piece.zeroize();
     }
 
@@ -234,7 +235,6 @@ impl Generator {
         ended: &mut Vec<usize>,
     ) -> Result<(), EngineError> {
         self.fill(slots)?;
-        self.reopen(slots)?;
         if self.batch.n_tokens() == 0 {
             return Ok(());
         }

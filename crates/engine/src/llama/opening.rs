@@ -1,7 +1,8 @@
 //! What every chat of a model begins with, whoever asks: the constant opening of its template. Each slot holds it ready.
 //!
-//! It is read when the model is loaded and again after a request that began otherwise, before anyone waits for it where
-//! possible. It contains nothing of any asker: what askers write is never kept from one request to the next.
+//! It is read when the model is loaded, and again by the first chat after a request that began otherwise. It contains
+//! nothing of any asker: what askers write is never kept from one request to the next. What a later asker could measure
+//! is whether the slot's last request was a chat with the model's own opening, and no more.
 
 use super::vocabulary::Prompt;
 
@@ -35,8 +36,9 @@ impl Opening {
         reused
     }
 
-    /// How much of the opening stays when the slot's request ends.
-    pub(super) fn held(&self, slot: usize) -> usize {
+    /// How much of the opening stays when the slot's request ends, of which `read` tokens were read.
+    pub(super) fn retain(&mut self, slot: usize, prompt: &[i32], read: usize) -> usize {
+        self.held[slot] = common(&self.tokens, prompt).min(read);
         self.held[slot]
     }
 

@@ -68,9 +68,8 @@ pub trait Engine: Send {
     /// Ends a request at once, without a frame. Nothing happens if it is not running.
     fn cancel(&mut self, id: u64);
 
-    /// One pass through the model for the running requests; gives what came of it to `emit`. Returns whether
-    /// there is more to do: a request still runs, or the engine makes a free slot ready for the next. Without work it
-    /// returns at once.
+    /// One pass through the model for the running requests; gives what came of it to `emit`. Returns whether any
+    /// request still runs. Without one it returns at once.
     ///
     /// After an error every running request has failed, each with its `Failed` frame.
     fn step(&mut self, emit: &mut dyn FnMut(u64, Frame)) -> Result<bool, EngineError>;

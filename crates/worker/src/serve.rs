@@ -36,8 +36,6 @@ struct Serving<'a> {
     /// By the number that names it to the engine.
     running: HashMap<u64, Running>,
     next_number: u64,
-    /// Whether the engine has something to do without a task.
-    more: bool,
 }
 
 /// Makes the keys, says `Ready`, and serves until the end.
@@ -50,7 +48,7 @@ pub(crate) fn serve(
 ) -> Exit {
     let keys = || keys.lock().expect("a panic ends the process");
     outbox.put(&ready(engine, keys(), report));
-    let mut serving = Serving { inbox, outbox, running: HashMap::new(), next_number: 0, more: false };
+    let mut serving = Serving { inbox, outbox, running: HashMap::new(), next_number: 0 };
     loop {
         // What the last step, or the start of a task, had to say.
         if outbox.flush().is_err() {
@@ -63,7 +61,7 @@ pub(crate) fn serve(
         drop(ring);
 
         let free = engine.free_slots();
-        let orders = if serving.has_work() { inbox.take(free) } else { inbox.wait(free, next_turn) };
+        let orders = if serving.running.is_empty() { inbox.wait(free, next_turn) } else { inbox.take(free) };
         if let Some(exit) = orders.cut_off {
             return exit;
         }
@@ -77,7 +75,7 @@ pub(crate) fn serve(
         for opened in orders.start {
             serving.start(engine, opened);
         }
-        if serving.has_work() && serving.step(engine).is_err() {
+        if !serving.running.is_empty() && serving.step(engine).is_err() {
             // Every task has been told; the engine cannot go on. The exit code says the rest.
             let _ = outbox.flush();
             return Exit::Engine;
@@ -102,10 +100,6 @@ fn ready(engine: &dyn Engine, mut keys: MutexGuard<'_, KeyRing>, report: &Report
 }
 
 impl Serving<'_> {
-    fn has_work(&self) -> bool {
-        self.more || !self.running.is_empty()
-    }
-
     fn start(&mut self, engine: &mut dyn Engine, opened: Opened) {
         let Opened { id, task, frames, bytes: _ } = opened;
         let number = self.next_number;
@@ -126,8 +120,6 @@ impl Serving<'_> {
         if let Some(number) = number {
             engine.cancel(number);
             self.running.remove(&number);
-            // The engine may want to make the slot ready again.
-            self.more = true;
         }
         self.inbox.ended(id);
     }
@@ -151,8 +143,7 @@ impl Serving<'_> {
                 self.fail(running, TaskError::Engine { message: "the engine lost the task".to_owned() });
             }
         }
-        self.more = result?;
-        Ok(())
+        result.map(drop)
     }
 
     /// Seals a frame to its task's asker. False if it cannot be sealed.

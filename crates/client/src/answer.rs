@@ -1,52 +1,73 @@
-use crate::{AskError, Shared, attempt::AcceptedStream};
+//! One answer, from whichever nodes it takes.
+
+mod lane;
+mod pace;
+mod progress;
+mod relay;
+
+pub(crate) use relay::Question;
+
+use crate::{AskError, Shared};
 use protocol::{
     ids::{NodeId, TaskId},
-    limits,
-    sealing::FrameOpener,
-    stream::{Reply, SILENCE_MS_MAX},
     task::Frame,
 };
-use std::{sync::Arc, time::Duration};
-use tokio::{sync::mpsc, time::timeout};
-use transport::Receiver;
+use relay::Relay;
+use std::sync::{Arc, Mutex};
+use tokio::sync::{mpsc, oneshot};
 
 /// Frames that wait for a slow reader before the node is made to wait.
 const FRAMES_WAITING_MAX: usize = 256;
-/// Silence after which the orchestrator is asked to look after the node.
-const REPORT_AFTER: Duration = Duration::from_millis(SILENCE_MS_MAX);
-/// Further silence after which the answer is given up.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(5);
 
-/// An answer that is being generated. Dropping it cancels the task.
+/// An answer that is being generated. Dropping it cancels the task, wherever it runs.
+///
+/// Its reader sees one stream of frames, however many nodes it takes: `Started` once, each token and each byte of text
+/// once, and `Done` with the usage of the whole (promise P3).
 pub struct Answer {
     task: TaskId,
-    node: NodeId,
     model: String,
+    place: Arc<Mutex<Place>>,
     frames: mpsc::Receiver<Result<Frame, AskError>>,
 }
 
+/// Where an answer comes from.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) node: NodeId,
+    pub(crate) handovers: u32,
+}
+
+/// What is known when the first node has the task.
+pub(crate) struct Begun {
+    pub(crate) task: TaskId,
+    pub(crate) model: String,
+    pub(crate) place: Arc<Mutex<Place>>,
+}
+
 impl Answer {
-    pub(crate) fn start(
-        shared: Arc<Shared>,
-        task: TaskId,
-        node: NodeId,
-        model: String,
-        stream: AcceptedStream,
-    ) -> Self {
+    /// Asks; returns when a node has the task. Giving up waiting cancels it.
+    pub(crate) async fn begin(shared: Arc<Shared>, question: Question) -> Result<Self, AskError> {
         let (sender, frames) = mpsc::channel(FRAMES_WAITING_MAX);
-        // A task of its own: a reader may stop waiting for a frame at any time, a half-read message may not.
-        tokio::spawn(relay(shared, node, stream, sender));
-        Self { task, node, model, frames }
+        let (begun, beginning) = oneshot::channel();
+        // A task of its own: a reader may stop waiting at any time, and nodes are heard meanwhile.
+        tokio::spawn(Relay::new(shared, question, sender, begun).run());
+        let Begun { task, model, place } = beginning.await.map_err(|_| ended())??;
+        Ok(Self { task, model, place, frames })
     }
 
-    /// The task that it answers.
+    /// The task that it answers, as it was first given to a node.
     pub fn task(&self) -> TaskId {
         self.task
     }
 
-    /// The machine that the worker runs on.
+    /// The machine that the worker runs on now.
     pub fn node(&self) -> NodeId {
-        self.node
+        self.place.lock().expect("no holder of this lock panics").node
+    }
+
+    /// How often another node took over.
+    pub fn handovers(&self) -> u32 {
+        self.place.lock().expect("no holder of this lock panics").handovers
     }
 
     /// The model's canonical name, whatever name was asked for.
@@ -68,81 +89,7 @@ impl Answer {
     }
 }
 
-type Frames = mpsc::Sender<Result<Frame, AskError>>;
-
-async fn relay(shared: Arc<Shared>, node: NodeId, stream: AcceptedStream, frames: Frames) {
-    // The sending half is kept to the end: dropping it would cancel.
-    let AcceptedStream { mut sender, mut receiver, mut opener } = stream;
-    let result = tokio::select! {
-        biased;
-        // Nobody waits for the answer: the stream's halves are dropped, which cancels at the node.
-        () = frames.closed() => return,
-        result = read(&shared, node, &mut receiver, &mut opener, &frames) => result,
-    };
-    match result {
-        Ok(()) => sender.finish(),
-        Err(error) => {
-            // A reader that has gone does not care.
-            let _ = frames.send(Err(error)).await;
-        }
-    }
-}
-
-/// Reads to the final frame.
-async fn read(
-    shared: &Arc<Shared>,
-    node: NodeId,
-    receiver: &mut Receiver,
-    opener: &mut FrameOpener,
-    frames: &Frames,
-) -> Result<(), AskError> {
-    loop {
-        match next_reply(shared, node, receiver).await? {
-            Reply::Frames(sealed) => {
-                for bytes in sealed {
-                    let frame = opener.open(&bytes).map_err(|error| {
-                        shared.report(node);
-                        broken(&format!("a frame is {error}"))
-                    })?;
-                    let frame = match &frame {
-                        Frame::Failed { error } => Err(AskError::Task(error.clone())),
-                        _ => Ok(frame),
-                    };
-                    if frames.send(frame).await.is_err() {
-                        return Ok(());
-                    }
-                }
-            }
-            Reply::KeepAlive => {}
-            Reply::Finished if opener.is_complete() => return Ok(()),
-            Reply::Finished => return Err(broken("it ended without its final frame")),
-            Reply::Refused(refused) => return Err(broken(&refused.to_string())),
-            Reply::WorkerLost => return Err(broken("the worker died")),
-            Reply::Accepted => return Err(broken("the node answered out of turn")),
-        }
-    }
-}
-
-async fn next_reply(shared: &Arc<Shared>, node: NodeId, receiver: &mut Receiver) -> Result<Reply, AskError> {
-    let reply = receiver.message(limits::STREAM_MESSAGE_BYTES_MAX);
-    tokio::pin!(reply);
-    let received = match timeout(REPORT_AFTER, &mut reply).await {
-        Ok(received) => received,
-        Err(_) => {
-            shared.report(node);
-            timeout(GIVE_UP_AFTER, &mut reply).await.map_err(|_| broken("the node went silent"))?
-        }
-    };
-    match received {
-        Ok(Some(reply)) => Ok(reply),
-        Ok(None) => Err(broken("the node ended the stream")),
-        Err(error) => {
-            shared.report(node);
-            Err(broken(&error.to_string()))
-        }
-    }
-}
-
-fn broken(reason: &str) -> AskError {
-    AskError::Broken { reason: reason.to_owned() }
+/// Only where the runtime itself goes down.
+fn ended() -> AskError {
+    AskError::Broken { reason: "this client is going down".to_owned() }
 }

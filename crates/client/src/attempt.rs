@@ -1,113 +1,111 @@
-//! One task to one candidate: verify, seal, send, and wait until the node takes it.
+//! What a client measures of one task on one node. Exactly one outcome is told of each.
 
-use crate::{Answer, AskError, Shared, clock};
+use crate::notices::Notices;
 use protocol::{
-    grant::{Candidate, Grant},
-    ids::TaskId,
-    limits,
-    sealing::{self, FrameOpener, SealError, SealedTask},
-    stream::{Reply, SILENCE_MS_MAX},
-    task::{Task, TaskError},
+    ids::{NodeId, TaskId},
+    link::{AuditVerdict, End, Outcome},
 };
-use std::{sync::Arc, time::Duration};
-use tokio::time::timeout;
-use transport::{ReceiveError, Receiver, SendError, Sender};
-use trust::evidence;
+use std::time::{Duration, Instant};
 
-/// How an attempt ended.
-pub(crate) enum Outcome {
-    /// The node took the task.
-    Accepted(Box<Answer>),
-    /// This node did not; another may.
-    TryAnother {
-        why: String,
-        /// Whether an orchestrator should look after the node.
-        suspect: bool,
-    },
-    /// No node can.
-    Impossible(AskError),
+/// A task on a node. One that is dropped was cancelled.
+pub(crate) struct Attempt {
+    notices: Notices,
+    task: TaskId,
+    node: NodeId,
+    began: Instant,
+    first: Option<Instant>,
+    last: Option<Instant>,
+    resumed_tokens: usize,
+    prompt_tokens: u32,
+    completion_tokens: usize,
+    told: bool,
 }
 
-#[derive(Debug, thiserror::Error)]
-enum AttemptError {
-    #[error("{0}")]
-    Connect(#[from] transport::ConnectError),
-    #[error("{0}")]
-    Send(#[from] SendError),
-    #[error("{0}")]
-    Receive(#[from] ReceiveError),
-    #[error("it did not answer in time")]
-    Silent,
-    #[error("it ended the stream")]
-    Ended,
-}
-
-pub(crate) async fn run(
-    shared: &Arc<Shared>,
-    id: TaskId,
-    grant: &Grant,
-    candidate: &Candidate,
-    task: &Task,
-) -> Outcome {
-    if shared.orchestrators.include(candidate.node) {
-        // Who matches must not serve: it would read what it matched.
-        return Outcome::TryAnother { why: "it is an orchestrator".to_owned(), suspect: false };
+impl Attempt {
+    /// From now on; `resumed_tokens` of the answer are there already.
+    pub(crate) fn begin(notices: Notices, task: TaskId, node: NodeId, resumed_tokens: usize) -> Self {
+        Self {
+            notices,
+            task,
+            node,
+            began: Instant::now(),
+            first: None,
+            last: None,
+            resumed_tokens,
+            prompt_tokens: 0,
+            completion_tokens: 0,
+            told: false,
+        }
     }
-    let verified = evidence::verify(&candidate.evidence, candidate.node, grant.model, &shared.policy, clock::unix_ms());
-    let key = match verified {
-        Ok(key) => key,
-        // An orchestrator that names such a node is wrong or lies; the node itself may be well.
-        Err(error) => return Outcome::TryAnother { why: error.to_string(), suspect: false },
-    };
-    let (sealed, opener) = match sealing::seal_task(&key, id, task) {
-        Ok(parts) => parts,
-        Err(SealError::TooLong { bytes, limit }) => {
-            let message = format!("the task has {bytes} bytes, at most {limit} can be sent");
-            return Outcome::Impossible(AskError::Invalid(TaskError::Invalid { message }));
-        }
-        Err(error) => return Outcome::TryAnother { why: error.to_string(), suspect: false },
-    };
-    match send(shared, candidate, &sealed).await {
-        Ok((sender, receiver, Reply::Accepted)) => {
-            let stream = AcceptedStream { sender, receiver, opener };
-            let model = grant.model_name.clone();
-            Outcome::Accepted(Box::new(Answer::start(Arc::clone(shared), id, candidate.node, model, stream)))
-        }
-        Ok((_, _, Reply::Refused(refused))) => Outcome::TryAnother { why: refused.to_string(), suspect: false },
-        Ok(_) => Outcome::TryAnother { why: "it answered out of turn".to_owned(), suspect: true },
-        Err(error) => Outcome::TryAnother { why: error.to_string(), suspect: true },
+
+    pub(crate) fn task(&self) -> TaskId {
+        self.task
+    }
+
+    pub(crate) fn node(&self) -> NodeId {
+        self.node
+    }
+
+    pub(crate) fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// The worker has read the prompt.
+    pub(crate) fn started(&mut self, prompt_tokens: u32) {
+        let resumed = u32::try_from(self.resumed_tokens).unwrap_or(u32::MAX);
+        self.prompt_tokens = prompt_tokens.saturating_add(resumed);
+    }
+
+    /// A part of the answer with so many tokens.
+    pub(crate) fn advance(&mut self, tokens: usize, now: Instant) {
+        self.first.get_or_insert(now);
+        self.last = Some(now);
+        self.completion_tokens += tokens;
+    }
+
+    /// From the request to the first part, if one came.
+    pub(crate) fn first_token(&self) -> Option<Duration> {
+        self.first.map(|first| first.saturating_duration_since(self.began))
+    }
+
+    /// Tells how it ended.
+    pub(crate) fn end(self, end: End) {
+        self.end_audited(end, None);
+    }
+
+    /// As [`Attempt::end`], with what an audit found.
+    pub(crate) fn end_audited(mut self, end: End, audit: Option<AuditVerdict>) {
+        self.tell(end, audit);
+    }
+
+    fn tell(&mut self, end: End, audit: Option<AuditVerdict>) {
+        self.told = true;
+        let generation = match (self.first, self.last) {
+            (Some(first), Some(last)) => last.saturating_duration_since(first),
+            _ => Duration::ZERO,
+        };
+        self.notices.outcome(Outcome {
+            task: self.task,
+            node: self.node,
+            end,
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: u32::try_from(self.completion_tokens).unwrap_or(u32::MAX),
+            // 0 means that there was none.
+            first_token_ms: self.first_token().map_or(0, |took| milliseconds(took).max(1)),
+            generation_ms: milliseconds(generation),
+            audit,
+        });
     }
 }
 
-/// A stream on which the answer comes.
-pub(crate) struct AcceptedStream {
-    pub(crate) sender: Sender,
-    pub(crate) receiver: Receiver,
-    pub(crate) opener: FrameOpener,
-}
-
-async fn send(
-    shared: &Shared,
-    candidate: &Candidate,
-    sealed: &SealedTask,
-) -> Result<(Sender, Receiver, Reply), AttemptError> {
-    let connection = shared.nodes.to(&shared.transport, candidate).await?;
-    let exchange = async {
-        let (mut sender, mut receiver) = connection.open_stream().await?;
-        sender.message(&candidate.permit, limits::PERMIT_BYTES_MAX).await?;
-        sender.message(sealed, limits::STREAM_MESSAGE_BYTES_MAX).await?;
-        let first = timeout(silence_max(), receiver.message(limits::STREAM_MESSAGE_BYTES_MAX));
-        match first.await.map_err(|_| AttemptError::Silent)?? {
-            Some(reply) => Ok((sender, receiver, reply)),
-            None => Err(AttemptError::Ended),
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.told {
+            self.tell(End::Cancelled, None);
         }
-    };
-    // A large task on a slow path may take its time, but not for ever.
-    timeout(SEND_TIME_MAX, exchange).await.map_err(|_| AttemptError::Silent)?
+    }
 }
 
-const SEND_TIME_MAX: Duration = Duration::from_secs(60);
-
-fn silence_max() -> Duration {
-    Duration::from_millis(SILENCE_MS_MAX)
+fn milliseconds(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

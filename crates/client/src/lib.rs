@@ -20,40 +20,62 @@
 //! ```
 //!
 //! Invariants:
-//! * nothing is sent to a worker whose evidence does not hold or does not satisfy the policy;
+//! * nothing is sent to a worker whose evidence does not hold or does not satisfy the policy, whatever happened before;
+//! * a reader sees one stream of frames, whatever nodes it takes: each token and each byte once (promise P3);
 //! * an answer ends with its sealed final frame or with an error, never silently;
-//! * a task that a node took is never sent again; a refusal moves on to the next candidate;
-//! * dropping an [`Answer`] cancels the task at its worker.
+//! * second nodes, retries and audits stay within budgets, so that overload does not feed itself;
+//! * dropping an [`Answer`] cancels the task at every worker that has it.
+//!
+//! | file | what it is about |
+//! |---|---|
+//! | `direct` | one task to one node |
+//! | `answer` | failover: progress, pace, and the nodes that an answer takes |
+//! | `audit` | trying nodes with tasks whose answers others can check |
+//! | `matching`, `orchestrator`, `notices` | what orchestrators are asked and told |
 
 mod answer;
+mod ask;
 mod attempt;
+mod audit;
+mod budgets;
 mod clock;
+pub mod direct;
 mod error;
-mod nodes;
+mod first_tokens;
+mod link;
+mod matching;
+mod notices;
 mod orchestrator;
 
 pub use answer::Answer;
+pub use ask::AskOptions;
 pub use error::AskError;
+pub use trust::MachineKey;
 
-use attempt::Outcome;
+use direct::Caller;
+use link::Link;
 use orchestrator::Orchestrators;
 use protocol::{
-    grant::{Grant, Locality, MatchReply, MatchRequest, ModelRef, Policy, Refusal, RefusalKind},
-    ids::{ModelDigest, NodeId, TaskId},
+    grant::{Locality, Policy},
+    ids::ModelDigest,
     limits,
-    link::{self, NodeRow, Question},
-    padding,
+    link::{ModelOffer, NodeRow, Question},
     task::{Task, TaskError},
     ticket::Ticket,
 };
-use std::sync::Arc;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 use transport::{Boxed, Listen, Transport};
-pub use trust::MachineKey;
 
-/// Grants asked for before a task is given up: each names up to three nodes.
-const GRANTS_MAX: usize = 3;
 /// What the asker is told where the orchestrator gives no time.
 const RETRY_AFTER_MS: u64 = 1_000;
+/// How long an answer whose node was lost waits for another.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What a client needs to start.
 #[derive(Debug, Clone)]
@@ -66,10 +88,12 @@ pub struct ClientConfig {
     pub policy: Policy,
     /// From where it dials.
     pub listen: Listen,
+    /// How long an answer that has begun waits while no node goes on with it, before it is an error.
+    pub patience: Duration,
 }
 
 impl ClientConfig {
-    /// A client with the default policy, on the interfaces that the ticket's addresses need.
+    /// A client with the default policy and 30 s of patience, on the interfaces that the ticket's addresses need.
     pub fn new(key: MachineKey, ticket: Ticket) -> Self {
         let mut addresses = ticket.orchestrators.iter().flat_map(|orchestrator| &orchestrator.addresses);
         let listen = if addresses.all(|address| address.ip().is_loopback()) {
@@ -77,7 +101,7 @@ impl ClientConfig {
         } else {
             Listen::Network { port: 0 }
         };
-        Self { key, ticket, policy: Policy::default(), listen }
+        Self { key, ticket, policy: Policy::default(), listen, patience: PATIENCE }
     }
 }
 
@@ -107,10 +131,22 @@ pub struct Client {
 }
 
 pub(crate) struct Shared {
-    pub(crate) transport: Transport,
-    pub(crate) orchestrators: Orchestrators,
-    pub(crate) nodes: nodes::Connections,
+    pub(crate) link: Link,
+    pub(crate) caller: Caller,
     pub(crate) policy: Policy,
+    pub(crate) patience: Duration,
+    pub(crate) notices: notices::Notices,
+    pub(crate) budgets: budgets::Budgets,
+    pub(crate) first_tokens: first_tokens::FirstTokens,
+    pub(crate) audits: audit::Audits,
+    closed: AtomicBool,
+}
+
+impl Shared {
+    /// Whether nothing can be asked any more.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
 }
 
 impl Client {
@@ -123,125 +159,85 @@ impl Client {
         let transport = Transport::bind(&config.key, config.listen, &[])
             .await
             .map_err(|error| AskError::Unreachable { reason: error.to_string() })?;
-        let orchestrators = Orchestrators::new(config.ticket);
-        let nodes = nodes::Connections::default();
-        let shared = Shared { transport, orchestrators, nodes, policy: config.policy };
-        let client = Self { shared: Arc::new(shared) };
-        client.shared.orchestrators.connection(&client.shared.transport).await?;
-        Ok(client)
+        // Who matches must not serve: it would read what it matched.
+        let strangers = config.ticket.orchestrators.iter().map(|orchestrator| orchestrator.id).collect();
+        let caller = Caller::except(transport.clone(), config.policy, strangers);
+        let link = Link::new(transport, Orchestrators::new(config.ticket));
+        link.orchestrators().connection(link.transport()).await?;
+        let shared = Shared {
+            notices: notices::Notices::start(link.clone()),
+            link,
+            caller,
+            policy: config.policy,
+            patience: config.patience,
+            budgets: budgets::Budgets::default(),
+            first_tokens: first_tokens::FirstTokens::default(),
+            audits: audit::Audits::default(),
+            closed: AtomicBool::new(false),
+        };
+        Ok(Self { shared: Arc::new(shared) })
     }
 
     /// Whether a link to an orchestrator is up.
     pub fn is_connected(&self) -> bool {
-        self.shared.orchestrators.is_connected()
+        self.shared.link.orchestrators().is_connected()
     }
 
     /// The models of the pool, the default first.
     pub async fn models(&self) -> Result<Vec<Model>, AskError> {
-        match self.question(Question::Models).await? {
-            link::Answer::Models(offers) => {
+        match self.shared.link.ask(Question::Models).await? {
+            protocol::link::Answer::Models(offers) => {
                 Ok(offers.into_iter().enumerate().map(|(at, offer)| model(offer, at == 0)).collect())
             }
-            _ => Err(unexpected()),
+            _ => Err(matching::unexpected()),
         }
     }
 
     /// The nodes of the pool, with the reason of each that gets no work.
     pub async fn nodes(&self) -> Result<Vec<NodeRow>, AskError> {
-        match self.question(Question::Nodes).await? {
-            link::Answer::Nodes(rows) => Ok(rows),
-            _ => Err(unexpected()),
+        match self.shared.link.ask(Question::Nodes).await? {
+            protocol::link::Answer::Nodes(rows) => Ok(rows),
+            _ => Err(matching::unexpected()),
         }
     }
 
     /// Gives a task to a worker that serves `model`. Returns when a node has taken it.
     pub fn ask<'a>(&'a self, model: &'a str, task: Task) -> Boxed<'a, Result<Answer, AskError>> {
-        Box::pin(self.match_and_send(model, task))
+        self.ask_with(model, task, AskOptions::default())
     }
 
-    async fn match_and_send(&self, model: &str, task: Task) -> Result<Answer, AskError> {
-        task.check().map_err(AskError::Invalid)?;
-        if model.chars().count() > limits::MODEL_NAME_CHARS_MAX {
-            let model = model.chars().take(limits::MODEL_NAME_CHARS_MAX).collect();
-            return Err(AskError::UnknownModel { model, known: Vec::new() });
-        }
-        if self.shared.policy.locality != Locality::Pool {
-            let message = "only the locality `pool` is served".to_owned();
-            return Err(AskError::Invalid(TaskError::Unsupported { message }));
-        }
-        let (prompt_bytes, answer_tokens) = sizes(&task);
-        let mut request = MatchRequest {
-            task: TaskId::random(),
-            model: ModelRef::Name(model.to_owned()),
-            prompt_bucket_bytes: bucket(padding::bucket(prompt_bytes, padding::TASK_BUCKET_MIN)),
-            answer_bucket_tokens: answer_tokens.map_or(0, u32::next_power_of_two),
-            policy: self.shared.policy,
-            exclude: Vec::new(),
-        };
-        let mut failures = Vec::new();
-        for _ in 0..GRANTS_MAX {
-            let grant = match self.question(Question::Match(request.clone())).await? {
-                link::Answer::Match(MatchReply::Granted(grant)) => grant,
-                link::Answer::Match(MatchReply::Refused(refusal)) => return Err(refused(model, refusal, failures)),
-                _ => return Err(unexpected()),
-            };
-            if let Some(answer) = self.try_candidates(&mut request, &grant, &task, &mut failures).await? {
-                return Ok(answer);
+    /// As [`Client::ask`], with a priority and a bound on the wait for a place.
+    pub fn ask_with<'a>(
+        &'a self,
+        model: &'a str,
+        task: Task,
+        options: AskOptions,
+    ) -> Boxed<'a, Result<Answer, AskError>> {
+        Box::pin(async move {
+            task.check().map_err(AskError::Invalid)?;
+            if model.chars().count() > limits::MODEL_NAME_CHARS_MAX {
+                let model = model.chars().take(limits::MODEL_NAME_CHARS_MAX).collect();
+                return Err(AskError::UnknownModel { model, known: Vec::new() });
             }
-            // A permit is for one task id, and a node takes each once: ask under a new one.
-            request.task = TaskId::random();
-        }
-        Err(AskError::NoNode { reasons: failures, retry_after_ms: Some(RETRY_AFTER_MS) })
-    }
-
-    async fn try_candidates(
-        &self,
-        request: &mut MatchRequest,
-        grant: &Grant,
-        task: &Task,
-        failures: &mut Vec<String>,
-    ) -> Result<Option<Answer>, AskError> {
-        for candidate in grant.candidates.iter().take(limits::CANDIDATES_MAX) {
-            match attempt::run(&self.shared, request.task, grant, candidate, task).await {
-                Outcome::Accepted(answer) => return Ok(Some(*answer)),
-                Outcome::TryAnother { why, suspect } => {
-                    tracing::debug!(node = %candidate.node.short(), %why, "candidate did not take the task");
-                    failures.push(format!("{}: {why}", candidate.node.short()));
-                    request.exclude.push(candidate.node);
-                    if suspect {
-                        self.shared.report(candidate.node);
-                    }
-                }
-                Outcome::Impossible(error) => return Err(error),
+            if self.shared.policy.locality != Locality::Pool {
+                let message = "only the locality `pool` is served".to_owned();
+                return Err(AskError::Invalid(TaskError::Unsupported { message }));
             }
-        }
-        Ok(None)
+            let question = answer::Question { model: model.to_owned(), task: ask::with_seed(task), options };
+            Answer::begin(Arc::clone(&self.shared), question).await
+        })
     }
 
-    fn question(&self, question: Question) -> Boxed<'_, Result<link::Answer, AskError>> {
-        Box::pin(async move { self.shared.orchestrators.ask(&self.shared.transport, &question).await })
-    }
-
-    /// Ends every connection.
+    /// Ends every connection, audits included. What orchestrators have not been told yet gets a moment.
     pub async fn close(&self) {
-        self.shared.transport.close().await;
+        self.shared.closed.store(true, Ordering::Relaxed);
+        self.shared.audits.stop();
+        self.shared.notices.flush().await;
+        self.shared.link.transport().close().await;
     }
 }
 
-impl Shared {
-    /// Tells an orchestrator that a node went silent; it finds out for itself.
-    pub(crate) fn report(self: &Arc<Self>, node: NodeId) {
-        self.nodes.forget(node);
-        let shared = Arc::clone(self);
-        tokio::spawn(async move {
-            if let Err(error) = shared.orchestrators.ask(&shared.transport, &Question::Report { node }).await {
-                tracing::debug!(%error, "a report did not arrive");
-            }
-        });
-    }
-}
-
-fn model(offer: link::ModelOffer, default: bool) -> Model {
+fn model(offer: ModelOffer, default: bool) -> Model {
     Model {
         name: offer.entry.name,
         aliases: offer.entry.aliases,
@@ -251,35 +247,4 @@ fn model(offer: link::ModelOffer, default: bool) -> Model {
         ready_nodes: offer.ready_nodes,
         created_unix_s: offer.entry.created_unix_s,
     }
-}
-
-/// Length of the prompt in bytes, and the bound on the answer in tokens.
-fn sizes(task: &Task) -> (usize, Option<u32>) {
-    match task {
-        Task::Chat { messages, generation } => {
-            (messages.iter().map(|message| message.content.len()).sum(), generation.max_tokens)
-        }
-        Task::Completion { prompt, generation } => (prompt.len(), generation.max_tokens),
-        Task::Embedding { inputs } => (inputs.iter().map(String::len).sum(), Some(1)),
-    }
-}
-
-fn bucket(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
-fn refused(model: &str, refusal: Refusal, mut failures: Vec<String>) -> AskError {
-    let retry_after_ms = refusal.retry_after_ms.map(u64::from);
-    match refusal.kind {
-        RefusalKind::UnknownModel { known } => AskError::UnknownModel { model: model.to_owned(), known },
-        RefusalKind::Overloaded => AskError::Overloaded { retry_after_ms: retry_after_ms.unwrap_or(RETRY_AFTER_MS) },
-        RefusalKind::NoNode => {
-            failures.extend(refusal.reasons.iter().map(|(node, hold)| format!("{}: {hold}", node.short())));
-            AskError::NoNode { reasons: failures, retry_after_ms }
-        }
-    }
-}
-
-fn unexpected() -> AskError {
-    AskError::Unreachable { reason: "the orchestrator answered another question".to_owned() }
 }

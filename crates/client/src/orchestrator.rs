@@ -2,7 +2,6 @@
 
 use crate::AskError;
 use protocol::{
-    ids::NodeId,
     limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
     link::{ALPN, Answer, Hello, HelloReply, Question, Role},
     ticket::Ticket,
@@ -40,11 +39,6 @@ enum LinkError {
 impl Orchestrators {
     pub(crate) fn new(ticket: Ticket) -> Self {
         Self { ticket, current: Mutex::default(), connecting: tokio::sync::Mutex::default() }
-    }
-
-    /// Whether a machine is one of the pool's orchestrators.
-    pub(crate) fn include(&self, machine: NodeId) -> bool {
-        self.ticket.orchestrators.iter().any(|orchestrator| orchestrator.id == machine)
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -123,6 +117,11 @@ impl Orchestrators {
 }
 
 async fn exchange(connection: &Connection, question: &Question) -> Result<Answer, LinkError> {
+    // A match may wait in the orchestrator's queue for as long as its asker said.
+    let waits = match question {
+        Question::Match(request) => Duration::from_millis(request.wait_ms_max.into()),
+        _ => Duration::ZERO,
+    };
     let answer = async {
         let (mut sender, mut receiver) = connection.open_stream().await?;
         sender.message(question, LIMIT).await?;
@@ -132,5 +131,5 @@ async fn exchange(connection: &Connection, question: &Question) -> Result<Answer
             None => Err(LinkError::Ended("without an answer".to_owned())),
         }
     };
-    timeout(ANSWER_TIME_MAX, answer).await.map_err(|_| LinkError::Silent)?
+    timeout(ANSWER_TIME_MAX + waits, answer).await.map_err(|_| LinkError::Silent)?
 }

@@ -37,11 +37,19 @@ pub enum Command {
     Chat(ChatArguments),
     /// Show what runs here, and why anything does not
     Status(OutputArguments),
+    /// Take this machine back at once: running tasks go on elsewhere
+    Pause(PauseArguments),
+    /// Lend this machine again after `pause` or `drain`; rules of `config.toml` still hold
+    Resume,
+    /// Finish the tasks that run here and take no more
+    Drain,
     /// Check this machine and name the remedy for what is wrong
     Doctor(OutputArguments),
     /// The models of the catalogue and of this home
     #[command(subcommand)]
     Models(ModelsCommand),
+    /// Simulate a pool of a thousand machines, whose owners come and go, and compare matching rules
+    Sim(SimArguments),
     /// Write the JSON schemas of every `--json` output
     #[command(hide = true)]
     Schema(SchemaArguments),
@@ -75,7 +83,7 @@ pub struct LendArguments {
     /// Tasks at once
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub slots: u32,
-    /// Threads of the engine; default: one for each core
+    /// Threads of the engine; default: one for each core, or as `config.toml` says
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=512))]
     pub threads: Option<u32>,
     /// Tokens of context for one task; default: the model's own, within 4096
@@ -170,6 +178,13 @@ pub struct ChatArguments {
 }
 
 #[derive(Debug, Args)]
+pub struct PauseArguments {
+    /// For how long, such as `90m` or `2h`; default: until `darkbloom resume`
+    #[arg(long, value_name = "TIME", value_parser = crate::commands::parse_time)]
+    pub r#for: Option<jiff::SignedDuration>,
+}
+
+#[derive(Debug, Args)]
 pub struct OutputArguments {
     /// Print JSON; its schema is in docs/schemas
     #[arg(long)]
@@ -192,6 +207,75 @@ pub enum ModelsCommand {
         #[arg(default_value = "default")]
         name: String,
     },
+}
+
+#[derive(Debug, Args)]
+pub struct SimArguments {
+    /// A set of runs instead of one scenario
+    #[arg(long, value_enum)]
+    pub preset: Option<Preset>,
+    /// Honest members, present or away
+    #[arg(long, default_value_t = 1000, value_name = "N")]
+    pub nodes: usize,
+    /// Of all chance: the same seed gives the same bytes
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    pub seed: u64,
+    /// Simulated hours
+    #[arg(long, default_value_t = 1.0, value_name = "H")]
+    pub hours: f64,
+    /// Offered work relative to what the present machines can do
+    #[arg(long, default_value_t = 0.6, value_name = "TIMES")]
+    pub load: f64,
+    /// Model that all machines serve: `phi-3-mini`, `llama-3.2-3b`, `gemma-2-2b`
+    #[arg(long, default_value = "llama-3.2-3b", value_name = "NAME")]
+    pub model: String,
+    /// `darkbloom`, `random`, `round-robin`, `least-loaded`, `d-inference`, `d-inference+failover`, or `all`
+    #[arg(long, default_value = "darkbloom", value_name = "NAME")]
+    pub policy: String,
+    /// The same as `--policy all`
+    #[arg(long)]
+    pub compare: bool,
+    /// Nobody comes or goes
+    #[arg(long)]
+    pub no_churn: bool,
+    /// Fake nodes besides; admission is open then, so that everybody serves a probation
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub sybil: usize,
+    /// Nodes that fail every task: a share like `5%`, or a number
+    #[arg(long, value_name = "SHARE|N")]
+    pub black_holes: Option<sim::scenario::Amount>,
+    /// Nodes that claim ten times their speed: a share like `5%`, or a number
+    #[arg(long, value_name = "SHARE|N")]
+    pub liars: Option<sim::scenario::Amount>,
+    /// This many times the usual demand in the middle fifth of the time, as in `10x`
+    #[arg(long, value_name = "TIMES", value_parser = times)]
+    pub flash_crowd: Option<f64>,
+    /// Share of the fleet that is one office, which goes home half way through
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub office: f64,
+    /// Share of the fleet that cannot be reached for ten minutes, half way through
+    #[arg(long, default_value_t = 0.0, value_name = "SHARE")]
+    pub partition: f64,
+    /// Machines, owners, networks and tasks instead of the built-in ones
+    #[arg(long, value_name = "FILE")]
+    pub machines: Option<PathBuf>,
+    /// Write charts: one page that needs nothing else
+    #[arg(long, value_name = "FILE")]
+    pub html: Option<PathBuf>,
+    /// Print JSON; its schema is in docs/schemas
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Sets of runs.
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+pub enum Preset {
+    /// What a thousand machines write in a second with three models
+    SeedTable,
+}
+
+fn times(text: &str) -> Result<f64, std::num::ParseFloatError> {
+    text.trim_end_matches(['x', '×']).parse()
 }
 
 #[derive(Debug, Args)]

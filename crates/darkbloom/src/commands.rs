@@ -5,14 +5,18 @@ mod chat;
 mod daemon;
 mod doctor;
 mod first_prompt;
+mod hold;
 mod join;
 mod models;
 mod orchestrate;
 mod run;
 mod schema;
 mod serve;
+mod sim;
 mod status;
 mod up;
+
+pub use hold::parse_time;
 
 use crate::{
     cli::{Arguments, Command},
@@ -26,6 +30,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     if let Command::Schema(arguments) = &arguments.command {
         return schema::run(arguments);
     }
+    if let Command::Sim(arguments) = &arguments.command {
+        return sim::run(arguments);
+    }
     let home = Home::open(arguments.home.home)?;
     match arguments.command {
         Command::Up(arguments) => up::run(&home, arguments).await,
@@ -35,8 +42,11 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Run(arguments) => run::run(&home, arguments).await,
         Command::Chat(arguments) => chat::run(&home, arguments).await,
         Command::Status(arguments) => status::run(&home, &arguments).await,
+        Command::Pause(arguments) => hold::pause(&home, &arguments).await,
+        Command::Resume => hold::resume(&home).await,
+        Command::Drain => hold::drain(&home).await,
         Command::Doctor(arguments) => doctor::run(&home, &arguments).await,
         Command::Models(command) => models::run(&home, command).await,
-        Command::Schema(_) => unreachable!("handled above: it needs no home"),
+        Command::Schema(_) | Command::Sim(_) => unreachable!("handled above: they need no home"),
     }
 }

@@ -2,7 +2,8 @@
 
 use crate::failure::Failure;
 use etcetera::{AppStrategy, AppStrategyArgs};
-use protocol::ticket::Ticket;
+use owner::{LendSettings, Purpose, settings};
+use protocol::{hold::Hold, ticket::Ticket};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
@@ -201,6 +202,50 @@ impl Home {
             Err(error) => return Err(fail(error.to_string())),
         }
         Ok(secret)
+    }
+
+    /// Where the owner's settings are.
+    pub fn config(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// What the owner allows; a home without the file has the defaults.
+    pub fn lend_settings(&self, purpose: Purpose) -> Result<LendSettings, Failure> {
+        let path = self.config();
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Failure::new(format!("{}: {error}", path.display()))),
+        };
+        settings::from_toml(&text, purpose).map_err(|error| {
+            let remedy = error.remedy();
+            Failure::new(format!("{}: {error}", path.display())).hint(remedy)
+        })
+    }
+
+    /// Remembers that the owner has paused this machine, until a time in milliseconds since 1970 or for good; or that the
+    /// pause is over.
+    pub fn write_paused(&self, hold: Option<&Hold>) -> Result<(), Failure> {
+        let Some(hold) = hold else {
+            return match fs::remove_file(self.root.join("paused.json")) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    Err(Failure::new(format!("cannot end the pause in {}: {error}", self.root.display())))
+                }
+                _ => Ok(()),
+            };
+        };
+        self.write_private("paused.json", &serde_json::to_vec(hold).expect("a hold is plain data"))
+    }
+
+    /// The pause that the owner asked for last, unless it is over.
+    pub fn paused(&self) -> Option<Hold> {
+        let text = fs::read_to_string(self.root.join("paused.json")).ok()?;
+        let now_unix_ms = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
+        let hold = serde_json::from_str(&text).ok()?;
+        match hold {
+            Hold::Paused { until_unix_ms } if until_unix_ms.is_none_or(|until| until > now_unix_ms) => Some(hold),
+            _ => None,
+        }
     }
 
     /// Remembers the pool that this home belongs to.

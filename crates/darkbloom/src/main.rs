@@ -11,6 +11,7 @@ mod commands;
 mod control;
 mod failure;
 mod home;
+mod lending;
 mod models;
 mod progress;
 mod report;

@@ -44,10 +44,10 @@ impl Default for Wanted {
 }
 
 /// Gets a model onto this machine, verified.
-pub async fn prepare(home: &Home, wanted: &Wanted) -> Result<Ready, Failure> {
+pub async fn prepare(home: &Home, wanted: &Wanted, disk_bytes_max: u64) -> Result<Ready, Failure> {
     let store = Store::open(home.models())?;
     let (entry, model) = match wanted {
-        Wanted::Name(name) => pull_from(&store, name).await?,
+        Wanted::Name(name) => pull_from(&store, name, disk_bytes_max).await?,
         Wanted::File(path) => adopt(&store, path).await?,
     };
     let digest = model.digest;
@@ -58,23 +58,55 @@ pub async fn prepare(home: &Home, wanted: &Wanted) -> Result<Ready, Failure> {
 }
 
 /// Fetches a model of the catalogue, unless it is here.
-pub async fn pull(home: &Home, name: &str) -> Result<ModelFile, Failure> {
+pub async fn pull(home: &Home, name: &str, disk_bytes_max: u64) -> Result<ModelFile, Failure> {
     let store = Store::open(home.models())?;
-    Ok(pull_from(&store, name).await?.1)
+    Ok(pull_from(&store, name, disk_bytes_max).await?.1)
 }
 
-async fn pull_from(store: &Store, name: &str) -> Result<(Entry, ModelFile), Failure> {
+async fn pull_from(store: &Store, name: &str, disk_bytes_max: u64) -> Result<(Entry, ModelFile), Failure> {
     let catalogue = Catalogue::built_in();
     let entries = catalogue.resolve(name);
     if entries.is_empty() {
         return Err(Failure::new(format!("the catalogue has no model `{name}`"))
             .hint("`darkbloom models ls` lists it; a file is given by its path, as in `--model ./FILE.gguf`"));
     }
+    let entries = affordable(store, entries, disk_bytes_max)?;
     let model =
         drawn(async |reporter| Ok(fetch::fetch_first(&entries, store, &Settings::from_environment(), reporter).await?))
             .await?;
     let entry = entries.into_iter().find(|entry| entry.name == model.name).expect("one of them was fetched").clone();
     Ok((entry, model))
+}
+
+/// Those entries that are here, or that the disk may still take. The owner's own files, used where they lie, do not count.
+fn affordable<'a>(store: &Store, entries: Vec<&'a Entry>, disk_bytes_max: u64) -> Result<Vec<&'a Entry>, Failure> {
+    let taken: u64 = store.list()?.iter().filter(|stored| !stored.in_place).map(|stored| stored.bytes).sum();
+    let mut affordable = Vec::new();
+    let mut least = u64::MAX;
+    for entry in entries {
+        let is_here = digest_of(store, entry)?.is_some_and(|digest| store.contains(digest));
+        let bytes = entry.size.bytes();
+        if is_here || taken.saturating_add(bytes) <= disk_bytes_max {
+            affordable.push(entry);
+        }
+        least = least.min(bytes);
+    }
+    if affordable.is_empty() {
+        return Err(Failure::new(format!(
+            "the model takes {least} bytes; with the {taken} of the models that are here that is more than `disk_bytes_max` \
+             in config.toml allows: {disk_bytes_max}"
+        ))
+        .hint("raise it, or remove a model that is not needed"));
+    }
+    Ok(affordable)
+}
+
+/// The hash of an entry's file, where it is pinned or has been learned.
+pub fn digest_of(store: &Store, entry: &Entry) -> Result<Option<ModelDigest>, Failure> {
+    match entry.hash {
+        Hash::Blake3(digest) => Ok(Some(digest)),
+        Hash::Learned => Ok(store.learned(&entry.name)?.map(|learned| learned.blake3)),
+    }
 }
 
 async fn adopt(store: &Store, path: &str) -> Result<(Entry, ModelFile), Failure> {

@@ -2,6 +2,10 @@
 
 use jiff::Timestamp;
 use node::NodeStatus;
+use owner::{
+    Verdict as OwnerVerdict,
+    rules::{Broken, MissingSensor},
+};
 use protocol::{
     hold::Hold,
     link::{ModelOffer, NodeRow},
@@ -59,6 +63,9 @@ pub struct Status {
     /// Node: what holds it back; empty where nothing does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_back_by: Option<Vec<Reason>>,
+    /// Node: rules of its owner that nothing on this machine can watch.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unwatched: Option<Vec<UnwatchedRule>>,
     /// Node: its worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub worker: Option<WorkerReport>,
@@ -85,6 +92,22 @@ pub struct Reason {
     /// What can be done, where something can.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// The rule of `[lend]` in `config.toml`, where it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// When it ends if nothing happens until then, RFC 3339, where that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lifts_at: Option<String>,
+}
+
+/// A rule of the owner's that cannot be watched here.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct UnwatchedRule {
+    /// The rule of `[lend]` in `config.toml`.
+    pub rule: String,
+    /// Why it cannot be watched.
+    pub why: String,
 }
 
 /// A node as an orchestrator sees it.
@@ -253,13 +276,36 @@ pub struct CatalogueModel {
 
 impl From<&Hold> for Reason {
     fn from(hold: &Hold) -> Self {
-        Self { code: hold.code().to_owned(), message: hold.to_string(), remedy: hold.remedy().map(str::to_owned) }
+        let lifts_unix_ms = match hold {
+            Hold::Paused { until_unix_ms } => *until_unix_ms,
+            Hold::Owner { lifts_unix_ms, .. } => *lifts_unix_ms,
+            _ => None,
+        };
+        Self {
+            code: hold.code().to_owned(),
+            message: hold.to_string(),
+            remedy: hold.remedy().map(str::to_owned),
+            rule: None,
+            lifts_at: lifts_unix_ms.map(rfc3339),
+        }
     }
+}
+
+/// A rule of the owner's, with what the owner alone may see.
+fn broken(broken: &Broken) -> Reason {
+    let hold = Hold::Owner { rule: broken.rule.public().to_owned(), lifts_unix_ms: broken.lifts_unix_ms };
+    let rule = Some(broken.rule.field().to_owned());
+    Reason { message: format!("{hold}: {}", broken.found), rule, ..Reason::from(&hold) }
+}
+
+/// A time that was given in milliseconds since 1970.
+fn rfc3339(unix_ms: u64) -> String {
+    let time = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 impl From<NodeRow> for NodeReport {
     fn from(row: NodeRow) -> Self {
-        let since = i64::try_from(row.since_unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
         Self {
             id: row.node.to_string(),
             label: row.label,
@@ -268,7 +314,7 @@ impl From<NodeRow> for NodeReport {
             slots: row.slots,
             routable: row.hold.is_none(),
             reasons: row.hold.iter().map(Reason::from).collect(),
-            since: since.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            since: rfc3339(row.since_unix_ms),
         }
     }
 }
@@ -290,17 +336,28 @@ pub fn models(offers: Vec<ModelOffer>) -> Vec<ModelReport> {
 
 impl Status {
     /// Adds the fields of a node.
-    pub fn add_node(&mut self, node: NodeStatus) {
+    pub fn add_node(&mut self, node: NodeStatus, verdict: &OwnerVerdict) {
         self.roles.push("node".to_owned());
         self.node_id = Some(node.id.to_string());
         self.label = Some(node.label);
         self.active_tasks = Some(node.active_tasks);
-        let mut reasons: Vec<Reason> = node.hold.iter().map(Reason::from).collect();
+        let mut reasons: Vec<Reason> = match &node.hold {
+            Some(Hold::Owner { .. }) if !verdict.broken.is_empty() => verdict.broken.iter().map(broken).collect(),
+            hold => hold.iter().map(Reason::from).collect(),
+        };
+        for reason in reasons.iter_mut().filter(|reason| reason.code == Hold::Draining.code()) {
+            reason.remedy = Some("`darkbloom resume` takes tasks again".to_owned());
+        }
+        let unwatched =
+            |missing: &MissingSensor| UnwatchedRule { rule: missing.field.to_owned(), why: missing.why.clone() };
+        self.unwatched = Some(verdict.missing.iter().map(unwatched).collect());
         if !node.links.iter().any(|link| link.known) {
             reasons.push(Reason {
                 code: "no-orchestrator".to_owned(),
                 message: "no orchestrator of the pool answers".to_owned(),
                 remedy: Some("is the pool running? it is tried again every few seconds".to_owned()),
+                rule: None,
+                lifts_at: None,
             });
         } else if reasons.is_empty() && !node.links.iter().any(|link| link.known && link.hold.is_none()) {
             // What an orchestrator holds against a node that thinks itself well.

@@ -26,7 +26,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     writeln!(output, "ready")?;
     output.flush()?;
     for (id, prompt) in (0..).zip(std::io::stdin().lock().lines()) {
-        let generation = Generation { max_tokens: Some(1), stop: Vec::new(), sampling: Sampling::greedy() };
+        let generation = Generation { max_tokens: Some(1), sampling: Sampling::greedy(), ..Generation::default() };
         let task = Task::Completion { prompt: prompt?, generation };
         let begin = Instant::now();
         let mut first = None;

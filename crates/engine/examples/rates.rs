@@ -16,7 +16,10 @@ const ROUNDS: u32 = 3;
 
 fn completion(prompt: String, max_tokens: u32) -> Task {
     let sampling = Sampling::greedy();
-    Task::Completion { prompt, generation: Generation { max_tokens: Some(max_tokens), stop: Vec::new(), sampling } }
+    Task::Completion {
+        prompt,
+        generation: Generation { max_tokens: Some(max_tokens), sampling, ..Generation::default() },
+    }
 }
 
 /// Runs `streams` requests at once; returns tokens of the prompts and of answers with the time that each took.

@@ -1,7 +1,7 @@
 //! The engine on llama.cpp: continuous batching over one context, one sequence for each slot.
 //!
-//! A step is one `llama_decode`: the next token of every request that generates, and a bounded share of the prompts
-//! that are still being read. Embeddings have a context of their own and take turns with that, so that a step is never
+//! A step is one `llama_decode`: the next token of every request that generates, and a bounded share of the prompts, and
+//! of the answers to be scored, that are still being read. Embeddings have a context of their own and take turns with that, so that a step is never
 //! longer than one bounded batch and a cancelled request is gone before the next.
 //!
 //! llama.cpp aborts the process on a broken assumption (`GGML_ASSERT`), and a C++ exception that crosses into Rust does
@@ -10,12 +10,17 @@
 //! would recurse over them. A model file that is itself hostile can still abort: that is what the worker's sandbox is for.
 
 mod binding;
+mod draw;
 mod embedding;
 mod generation;
+mod generator;
+mod logits;
 mod model;
 mod opening;
 mod options;
 mod sampler;
+mod scoring;
+mod sequence;
 mod share;
 mod vocabulary;
 
@@ -23,11 +28,15 @@ pub use options::{EngineOptions, LoadError};
 
 use crate::{Engine, EngineError, ModelInfo};
 use embedding::{Embedder, Embedding};
-use generation::{Generation, Generator};
+use generation::Generation;
+use generator::Generator;
 use model::Model;
-use protocol::task::{Frame, Task, TaskError, Usage};
+use protocol::task::{self, Frame, Message, Task, TaskError, Usage};
+use scoring::Scoring;
+use sequence::{Purpose, Sequence};
 use std::path::Path;
 use std::time::SystemTime;
+use vocabulary::Prompt;
 
 /// A GGUF model, loaded by llama.cpp.
 pub struct LlamaEngine {
@@ -50,7 +59,7 @@ struct Running {
 
 /// Boxed: both are moved between the parts of the engine.
 enum Work {
-    Generation(Box<Generation>),
+    Sequence(Box<Sequence>),
     Embedding(Box<Embedding>),
 }
 
@@ -73,17 +82,16 @@ impl LlamaEngine {
 
     fn begin(&mut self, task: &Task) -> Result<Work, TaskError> {
         match task {
-            Task::Chat { messages, generation } => {
-                self.check_generates()?;
-                let prompt = self.model.chat_prompt(messages, SystemTime::now(), self.info.context_tokens)?;
-                let work = Generation::new(prompt, generation, &self.model, self.info.context_tokens)?;
-                Ok(Work::Generation(Box::new(work)))
-            }
-            Task::Completion { prompt, generation } => {
-                self.check_generates()?;
-                let prompt = self.model.vocabulary().prompt(prompt, self.info.context_tokens)?;
-                let work = Generation::new(prompt, generation, &self.model, self.info.context_tokens)?;
-                Ok(Work::Generation(Box::new(work)))
+            Task::Chat { messages, generation } => self.generate(self.chat(messages)?, generation),
+            Task::Completion { prompt, generation } => self.generate(self.text(prompt)?, generation),
+            Task::Score { prompt, ids } => {
+                let mut tokens = match prompt {
+                    task::Prompt::Chat(messages) => self.chat(messages)?,
+                    task::Prompt::Text(text) => self.text(text)?,
+                };
+                let vocabulary = self.model.vocabulary();
+                let scoring = Scoring::new(&mut tokens, ids, vocabulary, self.info.context_tokens)?;
+                Ok(Work::Sequence(Box::new(Sequence::new(tokens, Purpose::Scoring(scoring)))))
             }
             Task::Embedding { inputs } => {
                 let batch_tokens = self.generator.as_ref().map_or(usize::MAX, Generator::batch_tokens);
@@ -99,6 +107,21 @@ impl LlamaEngine {
         }
     }
 
+    fn generate(&self, mut tokens: Prompt, generation: &task::Generation) -> Result<Work, TaskError> {
+        let generation = Generation::new(&mut tokens, generation, &self.model, self.info.context_tokens)?;
+        Ok(Work::Sequence(Box::new(Sequence::new(tokens, Purpose::Generation(generation)))))
+    }
+
+    fn chat(&self, messages: &[Message]) -> Result<Prompt, TaskError> {
+        self.check_generates()?;
+        self.model.chat_prompt(messages, SystemTime::now(), self.info.context_tokens)
+    }
+
+    fn text(&self, text: &str) -> Result<Prompt, TaskError> {
+        self.check_generates()?;
+        self.model.vocabulary().prompt(text, self.info.context_tokens)
+    }
+
     fn check_generates(&self) -> Result<(), TaskError> {
         match self.generator {
             Some(_) => Ok(()),
@@ -110,9 +133,9 @@ impl LlamaEngine {
     fn release(&mut self, slot: usize) {
         let Some(running) = self.slots[slot].take() else { return };
         match running.work {
-            Work::Generation(generation) => {
+            Work::Sequence(sequence) => {
                 if let Some(generator) = &mut self.generator {
-                    generator.forget(slot, &generation);
+                    generator.forget(slot, &sequence);
                 }
             }
             Work::Embedding(_) => {
@@ -162,8 +185,8 @@ impl Engine for LlamaEngine {
             return Err(TaskError::Engine { message: "no free slot".to_owned() });
         };
         let mut work = self.begin(task)?;
-        if let (Work::Generation(generation), Some(generator)) = (&mut work, &mut self.generator) {
-            generator.occupy(slot, generation);
+        if let (Work::Sequence(sequence), Some(generator)) = (&mut work, &mut self.generator) {
+            generator.occupy(slot, sequence);
         }
         self.slots[slot] = Some(Running { id, work });
         Ok(())
@@ -193,6 +216,11 @@ impl Engine for LlamaEngine {
         }
         Ok(self.slots.iter().any(Option::is_some))
     }
+}
+
+/// The model's numbers are not usable.
+fn no_probabilities() -> TaskError {
+    TaskError::Engine { message: "the model gave no probabilities: its file may be damaged".to_owned() }
 }
 
 /// Token counts are bounded by the context, which is a `u32`.

@@ -5,16 +5,20 @@
 
 #[path = "llama/hostile.rs"]
 mod hostile;
+#[path = "llama/resume.rs"]
+mod resume;
 #[path = "llama/runner.rs"]
 mod runner;
+#[path = "llama/score.rs"]
+mod score;
 
-use engine::{Engine, EngineOptions, LlamaEngine};
+use engine::{Engine, EngineOptions, LOG_PROB_TOLERANCE, LlamaEngine};
 use protocol::task::{Finish, Frame, Generation, Message, Sampling, Task, TaskError};
 use runner::{Answer, Runner, engine, model};
 use std::time::Duration;
 
 fn greedy(max_tokens: u32) -> Generation {
-    Generation { max_tokens: Some(max_tokens), stop: Vec::new(), sampling: Sampling::greedy() }
+    Generation { max_tokens: Some(max_tokens), sampling: Sampling::greedy(), ..Generation::default() }
 }
 
 fn completion(prompt: &str, generation: Generation) -> Task {

@@ -94,7 +94,7 @@ impl Reader {
 }
 
 fn token() -> Frame {
-    Frame::Tokens { ids: vec![17], text: " water".to_owned() }
+    Frame::Tokens { ids: vec![17], text: " water".to_owned(), log_probs: vec![-0.5] }
 }
 
 fn done() -> Frame {

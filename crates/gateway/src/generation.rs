@@ -54,7 +54,7 @@ pub(crate) fn take_generation(parameters: &mut Parameters, max_tokens: Option<u3
         repeat_penalty: parameters.number("repeat_penalty", 0.1..=10.0)?.unwrap_or(default.repeat_penalty),
         seed: parameters.integer("seed", i64::MIN..=i64::MAX)?.map(fold_seed),
     };
-    Ok(Generation { max_tokens, stop: take_stop(parameters)?, sampling })
+    Ok(Generation { max_tokens, stop: take_stop(parameters)?, sampling, ..Generation::default() })
 }
 
 /// Takes a number of tokens, at least one.

@@ -127,7 +127,9 @@ impl Events {
                                 Ok(chunks.ending(*finish, *usage))
                             }
                             Frame::Failed { error } => Err(AskError::Task(error.clone())),
-                            Frame::Started { .. } | Frame::Embedding { .. } => Err(out_of_order()),
+                            Frame::Started { .. } | Frame::Embedding { .. } | Frame::Scores { .. } => {
+                                Err(out_of_order())
+                            }
                         },
                         Some(Err(error)) => Err(error),
                         None => Err(ended_early()),

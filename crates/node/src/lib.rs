@@ -18,10 +18,14 @@
 //!   task, and each permit once;
 //! * the node, not the orchestrator, has the last word on its capacity;
 //! * what happens to one task, one client or one orchestrator never holds up another;
-//! * whenever the node takes no work, [`NodeStatus::hold`] says why.
+//! * whenever the node takes no work, [`NodeStatus::hold`] says why;
+//! * when the owner takes the machine back ([`Node::hold_back`], [`Node::pause`]), the worker is killed and every task is
+//!   handed back to its asker (promise P9).
 
+mod claim;
 mod clock;
 mod link;
+mod memory;
 mod permits;
 mod serve;
 mod state;
@@ -39,6 +43,8 @@ use trust::MachineKey;
 
 /// The end of a node does not depend on the end of its worker, which is killed with it in any case.
 const WORKER_END_MAX: Duration = Duration::from_secs(5);
+/// Nor on orchestrators that do not take its goodbye.
+const LINKS_END_MAX: Duration = Duration::from_secs(2);
 
 /// What a node needs to start.
 #[derive(Debug, Clone)]
@@ -59,6 +65,8 @@ pub struct NodeConfig {
     pub model_file: Arc<std::fs::File>,
     /// How the worker runs it.
     pub worker: WorkerSettings,
+    /// What holds it back from the start on: a pause, a broken rule.
+    pub holds: Vec<Hold>,
 }
 
 /// How a worker runs its model.
@@ -70,11 +78,15 @@ pub struct WorkerSettings {
     pub slots: u32,
     /// Threads; `None`: one for each core.
     pub threads: Option<u32>,
+    /// Share of the time, in percent, that it may compute.
+    pub duty_percent: u8,
+    /// Most memory; `None`: as much as it takes.
+    pub memory_bytes_max: Option<u64>,
 }
 
 impl Default for WorkerSettings {
     fn default() -> Self {
-        Self { context_tokens: None, slots: 4, threads: None }
+        Self { context_tokens: None, slots: 4, threads: None, duty_percent: 100, memory_bytes_max: None }
     }
 }
 
@@ -93,6 +105,9 @@ pub enum StartError {
         /// What the system said.
         why: std::io::Error,
     },
+    /// The model takes more memory than the owner allows.
+    #[error("{0}")]
+    Memory(String),
     /// The pool does not admit this machine.
     #[error("the pool does not admit this machine: {0}")]
     Denied(protocol::link::Denied),
@@ -103,6 +118,7 @@ pub struct Node {
     shared: Arc<Shared>,
     transport: Transport,
     tasks: TaskTracker,
+    links: TaskTracker,
     stop: CancellationToken,
 }
 
@@ -114,11 +130,21 @@ impl Node {
     }
 
     async fn start_parts(config: NodeConfig) -> Result<Self, StartError> {
+        if let Some(why) = memory::misfit(config.model.bytes, config.worker.memory_bytes_max) {
+            return Err(StartError::Memory(why));
+        }
         let measurement = measure(&config.worker_program).await?;
         let transport = Transport::bind(&config.key, config.listen, &[protocol::stream::ALPN]).await?;
         let orchestrators = config.ticket.orchestrators.clone();
         let shared = Arc::new(Shared::new(config, measurement, transport.addresses()));
-        let node = Self { shared, transport, tasks: TaskTracker::new(), stop: CancellationToken::new() };
+        for hold in shared.config.holds.clone() {
+            match hold {
+                Hold::Paused { until_unix_ms } => shared.pause(until_unix_ms),
+                hold => shared.set_rule(Some(hold)),
+            }
+        }
+        let (tasks, links) = (TaskTracker::new(), TaskTracker::new());
+        let node = Self { shared, transport, tasks, links, stop: CancellationToken::new() };
 
         node.tasks.spawn(worker::supervise(Arc::clone(&node.shared), node.stop.clone()));
         node.tasks.spawn(serve::listen(Arc::clone(&node.shared), node.transport.clone(), node.tasks.clone()));
@@ -126,7 +152,7 @@ impl Node {
         for orchestrator in orchestrators {
             let (admitted, admission) = tokio::sync::oneshot::channel();
             let shared = Arc::clone(&node.shared);
-            node.tasks.spawn(link::keep(shared, node.transport.clone(), orchestrator, admitted, node.stop.clone()));
+            node.links.spawn(link::keep(shared, node.transport.clone(), orchestrator, admitted, node.stop.clone()));
             first.push(admission);
         }
         for admission in first {
@@ -163,21 +189,47 @@ impl Node {
         status::of(&self.shared, self.addresses())
     }
 
+    /// What a rule of the owner's says: with a hold the machine is given back at once, without one it is lent.
+    pub fn hold_back(&self, hold: Option<Hold>) {
+        self.shared.set_rule(hold);
+    }
+
+    /// Gives the machine back at once, until a time (in milliseconds since 1970) or until [`Node::resume`]. To be called
+    /// in a runtime of tokio.
+    pub fn pause(&self, until_unix_ms: Option<u64>) {
+        self.shared.pause(until_unix_ms);
+    }
+
+    /// Ends a pause or a drain. Rules of the owner's hold on.
+    pub fn resume(&self) {
+        self.shared.resume();
+    }
+
+    /// Takes no more tasks and finishes those that run; the worker stays, until [`Node::resume`] or the end.
+    pub fn drain(&self) {
+        self.shared.drain();
+    }
+
     /// Takes no more tasks, says goodbye, finishes those that run for at most `drain`, then ends the worker.
     pub fn shutdown(&self, drain: Duration) -> Boxed<'_, ()> {
         Box::pin(self.end(drain))
     }
 
     async fn end(&self, drain: Duration) {
-        self.shared.update(|state| state.owner_hold = Some(Hold::Draining));
+        self.shared.update(|state| state.claim.end());
         let idle = self.shared.wait_until(|state| state.active_tasks() == 0);
         if tokio::time::timeout(drain, idle).await.is_err() {
             tracing::warn!("tasks were still running at the end of the drain time");
         }
         self.stop.cancel();
         self.tasks.close();
+        self.links.close();
         if tokio::time::timeout(WORKER_END_MAX, self.shared.stopped()).await.is_err() {
             tracing::error!("the worker's supervisor did not end");
+        }
+        // Goodbyes are on their way for as long as links are.
+        if tokio::time::timeout(LINKS_END_MAX, self.links.wait()).await.is_err() {
+            tracing::warn!("an orchestrator did not take the goodbye");
         }
         self.transport.close().await;
         self.tasks.wait().await;

@@ -7,7 +7,7 @@ use protocol::{
     limits,
     sealing::SealedTask,
     signed::Signed,
-    stream::{KEEP_ALIVE_MS, Refused, Reply},
+    stream::{Refused, Reply},
 };
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use transport::{Connection, NodeId, Receiver, SendError, Sender, Transport};
 use trust::permit;
@@ -27,7 +27,6 @@ const CONNECTIONS_MAX: usize = 4096;
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(10);
 /// A client that reads nothing for this long is given up.
 const REPLY_TIME_MAX: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_millis(KEEP_ALIVE_MS);
 
 /// Takes connections until the transport closes.
 pub(crate) async fn listen(shared: Arc<Shared>, transport: Transport, tasks: TaskTracker) {
@@ -98,27 +97,27 @@ async fn serve_task(
     // Resolves when the client stops listening: the task is cancelled by dropping it.
     let cancelled = sender.stopped();
     tokio::pin!(cancelled);
-    let mut silent_since = Instant::now();
     loop {
         let message = tokio::select! {
             biased;
             () = &mut cancelled => return Err(SendError::Stopped),
             event = running.next() => match event {
                 Some(TaskEvent::Frames(frames)) => Reply::Frames(frames),
+                // Not from a clock of this process: a worker that is frozen must look silent to the client.
+                Some(TaskEvent::Alive) => Reply::KeepAlive,
                 Some(TaskEvent::Finished) => Reply::Finished,
                 Some(TaskEvent::Rejected(rejection)) => Reply::Refused(Refused::Worker(rejection)),
+                None if shared.lock().claim.hands_back() => Reply::HandedBack,
                 None => Reply::WorkerLost,
             },
-            () = sleep_until(silent_since + KEEP_ALIVE) => Reply::KeepAlive,
         };
-        let last = matches!(message, Reply::Finished | Reply::Refused(_) | Reply::WorkerLost);
+        let last = !matches!(message, Reply::Frames(_) | Reply::KeepAlive);
         if last {
             // The place is free before the client knows, so that its next task finds it.
             drop(place);
             return reply(sender, &message).await;
         }
         reply(sender, &message).await?;
-        silent_since = Instant::now();
     }
 }
 

@@ -1,6 +1,12 @@
 //! What the parts of a node share: one small state behind one lock, and a signal when it changes.
 
-use crate::{NodeConfig, clock, permits::UsedPermits, worker::WorkerHandle};
+use crate::{
+    NodeConfig,
+    claim::{self, Claim},
+    clock,
+    permits::UsedPermits,
+    worker::WorkerHandle,
+};
 use protocol::{
     grant::{Tier, WorkerEvidence},
     hold::Hold,
@@ -33,8 +39,8 @@ pub(crate) struct Shared {
 /// The mutable part.
 pub(crate) struct State {
     pub(crate) worker: Worker,
-    /// Set when the owner, or the end of the process, takes the machine back.
-    pub(crate) owner_hold: Option<Hold>,
+    /// Whether the owner, or the end of the process, takes the machine back.
+    pub(crate) claim: Claim,
     pub(crate) links: HashMap<NodeId, Link>,
     /// Machines whose permits hold.
     pub(crate) orchestrators: Vec<NodeId>,
@@ -72,8 +78,8 @@ pub(crate) struct ReadyWorker {
 impl State {
     /// Why the node takes no work, if so.
     pub(crate) fn hold(&self) -> Option<Hold> {
-        if let Some(hold) = &self.owner_hold {
-            return Some(hold.clone());
+        if let Some(hold) = self.claim.hold() {
+            return Some(hold);
         }
         match &self.worker {
             Worker::Starting => Some(Hold::Starting),
@@ -105,7 +111,7 @@ impl Shared {
     pub(crate) fn new(config: NodeConfig, measurement: [u8; 32], addresses: Vec<SocketAddr>) -> Self {
         let state = State {
             worker: Worker::Starting,
-            owner_hold: None,
+            claim: Claim::default(),
             links: config.ticket.orchestrators.iter().map(|o| (o.id, Link::default())).collect(),
             orchestrators: Vec::new(),
             used_permits: UsedPermits::default(),
@@ -124,8 +130,13 @@ impl Shared {
     /// Changes the state and wakes who waits for a change.
     pub(crate) fn update<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let result = change(&mut self.lock());
-        self.changed.send_modify(|version| *version += 1);
+        self.wake();
         result
+    }
+
+    /// Wakes who waits for a change.
+    pub(crate) fn wake(&self) {
+        self.changed.send_modify(|version| *version += 1);
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
@@ -186,7 +197,7 @@ impl Shared {
         }
         (worker.evidence, worker.evidence_expires_unix_ms) = self.evidence(&worker.keys);
         drop(state);
-        self.changed.send_modify(|version| *version += 1);
+        self.wake();
     }
 
     fn evidence(&self, keys: &[SealingKey]) -> (Signed<WorkerEvidence>, u64) {
@@ -222,7 +233,7 @@ impl Shared {
             addresses: self.addresses.clone(),
             workers,
             active_tasks: state.active_tasks,
-            hold: state.hold(),
+            hold: state.hold().map(claim::public),
         }
     }
 }

@@ -6,7 +6,10 @@ mod vetting;
 
 pub(crate) use routes::{TaskEvent, WorkerHandle};
 
-use crate::state::{Shared, Worker};
+use crate::{
+    memory,
+    state::{Shared, Worker},
+};
 use protocol::ipc::{FromWorker, ToWorker};
 use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
@@ -28,10 +31,22 @@ pub(crate) async fn supervise(shared: Arc<Shared>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let started = Instant::now();
         shared.update(|state| state.worker = Worker::Starting);
-        let why = run_once(&shared, &stop).await;
+        // Nothing of the worker is left while the owner has the machine.
+        tokio::select! {
+            () = stop.cancelled() => break,
+            () = shared.wait_until(|state| !state.claim.is_whole()) => {}
+        }
+        let end = run_once(&shared, &stop).await;
         if stop.is_cancelled() {
             break;
         }
+        let why = match end {
+            End::GivenBack => {
+                tracing::info!("the machine is its owner's; the worker has ended");
+                continue;
+            }
+            End::Failed(why) => why,
+        };
         if started.elapsed() > STABLE_AFTER {
             restart_after = RESTART_AFTER_MIN;
         }
@@ -49,32 +64,47 @@ pub(crate) async fn supervise(shared: Arc<Shared>, stop: CancellationToken) {
     });
 }
 
-/// Runs one worker to its end and says why it ended.
-async fn run_once(shared: &Arc<Shared>, stop: &CancellationToken) -> String {
+/// How a worker ended.
+enum End {
+    /// Its owner wants the machine.
+    GivenBack,
+    /// By itself, or because it is of no more use.
+    Failed(String),
+}
+
+/// Runs one worker to its end and says how it ended.
+async fn run_once(shared: &Arc<Shared>, stop: &CancellationToken) -> End {
     let (mut process, mut messages, outbox) = match process::start(&shared.config).await {
         Ok(parts) => parts,
-        Err(why) => return why,
+        Err(why) => return End::Failed(why),
     };
+    let given_back = shared.wait_until(|state| state.claim.is_whole());
+    let exceeded = memory::exceeded(shared, process.id());
+    tokio::pin!(given_back, exceeded);
     let handle = WorkerHandle::new(outbox);
     let mut evidence_check = tokio::time::interval(EVIDENCE_CHECK_EVERY);
-    let why = loop {
+    let end = loop {
         tokio::select! {
+            // Before anything else: nothing that the worker says is worth a tenth of a second of the owner's.
+            biased;
+            () = &mut given_back => break End::GivenBack,
             () = stop.cancelled() => {
                 handle.send(ToWorker::Shutdown);
-                break "stopped".to_owned();
+                break End::Failed("stopped".to_owned());
             }
             _ = evidence_check.tick() => shared.renew_evidence(None),
+            why = &mut exceeded => break End::Failed(why),
             message = messages.recv() => match message {
                 Some(message) => {
                     if let Some(why) = handle_message(shared, &handle, process.id(), message) {
-                        break why;
+                        break End::Failed(why);
                     }
                 }
-                None => break process.exit_reason().await,
+                None => break End::Failed(process.exit_reason().await),
             },
         }
     };
-    if stop.is_cancelled() {
+    if stop.is_cancelled() && !matches!(end, End::GivenBack) {
         // Frames that the worker still sends, sealed errors among them, are passed on to their readers.
         let last_words = async {
             while let Some(message) = messages.recv().await {
@@ -85,9 +115,14 @@ async fn run_once(shared: &Arc<Shared>, stop: &CancellationToken) -> String {
             tracing::warn!("the worker did not end in time and is killed");
         }
     }
+    if matches!(end, End::GivenBack) {
+        // Askers go on elsewhere while the process dies.
+        handle.lose_all();
+        shared.update(|state| state.worker = Worker::Starting);
+    }
     process.end().await;
     handle.lose_all();
-    why
+    end
 }
 
 /// Handles one message; a reason means that the worker is of no more use.
@@ -103,6 +138,7 @@ fn handle_message(shared: &Arc<Shared>, handle: &WorkerHandle, process_id: u32, 
         }
         FromWorker::Keys { keys } => shared.renew_evidence(Some(keys)),
         FromWorker::Frames { task, frames } => handle.deliver(task, TaskEvent::Frames(frames)),
+        FromWorker::Alive => handle.alive(),
         FromWorker::Finished { task, usage: _ } => handle.deliver(task, TaskEvent::Finished),
         FromWorker::Rejected { task, why } => handle.deliver(task, TaskEvent::Rejected(why)),
         FromWorker::Failed { why } => return Some(why),

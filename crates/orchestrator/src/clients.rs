@@ -1,7 +1,8 @@
-//! Clients with a link: how many links each has, and how many reports it may still make.
+//! Clients with a link: how many links each has, how many reports it may still make, and how often it may ask again.
 
 use crate::{rate::Bucket, shared::Shared};
-use protocol::{ids::NodeId, limits};
+use protocol::{grant::Purpose, ids::NodeId, limits};
+use scheduler::Budget;
 use std::{collections::HashMap, sync::Arc};
 
 /// A task that breaks off is one report; a client whose node dies under many tasks needs one probe, not many.
@@ -14,11 +15,46 @@ pub(crate) struct Clients(HashMap<NodeId, Client>);
 struct Client {
     links: usize,
     reports: Bucket,
+    retries: Budget,
+    hedges: Budget,
+    resumes: Budget,
+}
+
+/// Resumes of one client: one for each task that it began, one a second besides, at most so many at once.
+const RESUMES: (u64, u64, u64) = (1_000, 1_000, 64);
+
+impl Client {
+    fn new(now_steady_ms: u64) -> Self {
+        let (share_milli, reserve_milli_per_s, held_max) = RESUMES;
+        Self {
+            links: 0,
+            reports: Bucket::new(REPORTS_BURST, REPORTS_PER_SECOND, now_steady_ms),
+            retries: Budget::retries(),
+            hedges: Budget::hedges(),
+            resumes: Budget::new(share_milli, reserve_milli_per_s, held_max),
+        }
+    }
 }
 
 impl Clients {
     pub(crate) fn count(&self) -> usize {
         self.0.len()
+    }
+
+    /// Whether this client may ask for this purpose now; counts as done. Beginnings fill the budgets of the others.
+    pub(crate) fn pay(&mut self, client: NodeId, purpose: Purpose, now_steady_ms: u64) -> bool {
+        let Some(client) = self.0.get_mut(&client) else { return false };
+        match purpose {
+            Purpose::First => {
+                client.retries.deposit();
+                client.hedges.deposit();
+                client.resumes.deposit();
+                true
+            }
+            Purpose::Retry => client.retries.withdraw(now_steady_ms),
+            Purpose::Hedge => client.hedges.withdraw(now_steady_ms),
+            Purpose::Resume => client.resumes.withdraw(now_steady_ms),
+        }
     }
 
     /// Whether this client may report now; counts as one report.
@@ -38,10 +74,7 @@ impl ClientLink {
     pub(crate) fn enter(shared: &Arc<Shared>, client: NodeId) -> Option<Self> {
         let now = shared.now().steady_ms;
         let mut clients = shared.clients();
-        let entry = clients
-            .0
-            .entry(client)
-            .or_insert_with(|| Client { links: 0, reports: Bucket::new(REPORTS_BURST, REPORTS_PER_SECOND, now) });
+        let entry = clients.0.entry(client).or_insert_with(|| Client::new(now));
         if entry.links >= limits::LINKS_PER_CLIENT_MAX {
             return None;
         }

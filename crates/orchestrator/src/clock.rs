@@ -9,12 +9,17 @@ pub(crate) struct Clock {
 
 impl Clock {
     pub(crate) fn start() -> Self {
-        Self { started: Instant::now() }
+        Self { started: instant() }
     }
 
     pub(crate) fn now(&self) -> Now {
         Now { unix_ms: unix_ms(), steady_ms: millis(self.started.elapsed()) }
     }
+}
+
+/// A moment, to time something with.
+pub(crate) fn instant() -> Instant {
+    Instant::now()
 }
 
 pub(crate) fn unix_ms() -> u64 {

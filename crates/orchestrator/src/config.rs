@@ -40,6 +40,32 @@ pub struct Timings {
     pub hello_max: Duration,
     /// A question is complete within this time, or its stream is given up.
     pub question_max: Duration,
+    /// What was observed of the nodes is made a fact of the pool, and scored, so often; and at shutdown.
+    pub observations_every: Duration,
+    /// When nodes are measured and tried; `None`: never. Matching then knows of their speed only what a sceptic believes,
+    /// and a node that was ejected comes back through audits by clients alone.
+    pub measure: Option<Measure>,
+}
+
+/// When an orchestrator measures its nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measure {
+    /// A node has had nothing to do for this long.
+    pub after_idle: Duration,
+    /// Its last measurement is so old.
+    pub again_after: Duration,
+    /// One measurement takes this long at most; a slow machine is measured less.
+    pub time_max: Duration,
+}
+
+impl Default for Measure {
+    fn default() -> Self {
+        Self {
+            after_idle: Duration::from_secs(2),
+            again_after: Duration::from_secs(4 * 60 * 60),
+            time_max: Duration::from_secs(10),
+        }
+    }
 }
 
 impl Default for Timings {
@@ -49,6 +75,8 @@ impl Default for Timings {
             probe_max: Duration::from_millis(PROBE_MS_MAX),
             hello_max: Duration::from_secs(5),
             question_max: Duration::from_secs(5),
+            observations_every: Duration::from_secs(10 * 60),
+            measure: Some(Measure::default()),
         }
     }
 }

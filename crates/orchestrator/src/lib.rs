@@ -18,25 +18,36 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What is agreed (members, models) is a log of facts in SQLite, written and synced before anybody is told. What is live
-//! (state of nodes, reservations) is in memory only, and comes back with the nodes. The admission secret is neither: it
+//! What is agreed (members, models, what was observed of nodes) is a log of facts in SQLite; who is let in is written and
+//! synced before anybody is told, observations every few minutes. What is live (state of nodes, reservations, who waits)
+//! is in memory only, and comes back with the nodes. The admission secret is neither: it
 //! lies in a file of its own beside the store, `<store>.secret`, readable by the owner only.
 //!
 //! Invariants:
 //! * a machine that was welcomed is a member after any crash, and needs no secret again;
 //! * the same store gives the same pool, and the same ticket unless the port was taken meanwhile;
-//! * nothing is believed of a node but its own signed evidence, and nothing of a report but the probe that follows it;
+//! * nothing is believed of a node's identity but its own signed evidence, of its speed but what was measured, and of a
+//!   report but the probe that follows it;
+//! * no client alone can have a node ejected, and a node that fails everything gets at most five tasks of one client;
+//! * a task waits only where its turn is expected before its client gives up, and everybody who waits is answered;
 //! * every node that gets no work has a reason in [`Orchestrator::nodes`];
-//! * no lock is held across an await, matching reads memory only, and everything that a peer can make us keep is bounded.
+//! * no lock is held across an await or while every node is looked at, matching reads memory only, and everything that a
+//!   peer can make us keep is bounded.
 
 mod clients;
 mod clock;
 mod config;
+mod epochs;
+mod grudges;
+mod issued;
 mod link;
 mod live;
 mod matching;
+mod measuring;
 mod metrics;
+mod observed;
 mod orchestrator;
+mod outcomes;
 mod rate;
 mod secret;
 mod shared;
@@ -44,7 +55,7 @@ mod store;
 mod vetting;
 mod writer;
 
-pub use config::{OrchestratorConfig, StartError, Timings};
+pub use config::{Measure, OrchestratorConfig, StartError, Timings};
 pub use metrics::Metrics;
 pub use orchestrator::Orchestrator;
 pub use secret::SecretError;

@@ -1,35 +1,55 @@
 //! What is known of nodes at this moment. In memory only: after a restart it comes back with the nodes.
+//!
+//! No call looks at every node: what needs all of them takes a slice at a time, and the lock is free in between.
 
+mod arriving;
 mod entry;
+mod grant;
+mod own;
+mod ready;
+mod view;
 
 pub(crate) use entry::Worker;
+pub(crate) use grant::{Granted, Named, Tried, explain_avoided};
+pub(crate) use own::{Due, OwnTasks, Wish};
 
 use crate::vetting::Vetted;
-use entry::{Entry, Link};
+use arriving::Shares;
+use entry::{Entry, Link, Offer, Rated};
 use protocol::{
-    grant::Refusal,
     hold::Hold,
     ids::{ModelDigest, NodeId},
     limits,
-    link::{ModelOffer, NodeRow, ToNode},
+    link::ToNode,
 };
-use registry::Registry;
-use scheduler::{LiveNode, Now, Presence, Task};
-use std::{collections::HashMap, net::SocketAddr, sync::Arc};
+use ready::Ready;
+use scheduler::{Ended, Fleet, LiveNode, Now, Presence, RESERVED_MS, Record};
+use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 use transport::Connection;
+use trust::observations::Observations;
 
 /// How long a node that is gone stays on the list, with its reason.
 const GONE_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
-/// How long a granted task counts as load of a node that says nothing new.
-const RESERVED_MS: u64 = 2_000;
 /// How long a node that failed a probe comes after the others.
 const DOUBTED_MS: u64 = 30_000;
+/// How long a node comes after the others that said no though it seemed to have a place.
+const REFUSED_MS: u64 = 500;
+/// Models that one node is the first to bring: a share of those that a pool can have.
+pub(crate) const MODELS_BROUGHT_MAX: usize = limits::MODELS_MAX / 8;
+/// Nodes that are looked at before the lock is free for others.
+pub(crate) const SLICE: usize = 64;
 
 #[derive(Default)]
 pub(crate) struct Live {
-    nodes: HashMap<NodeId, Entry>,
-    // One sequence for links and probes.
+    fleet: Fleet,
+    nodes: BTreeMap<NodeId, Entry>,
+    ready: Ready,
+    shares: Shares,
+    // Those without a link, the longest gone first.
+    gone: BTreeSet<(u64, NodeId)>,
+    routable: usize,
+    // One sequence for links, probes and our own tasks.
     last_number: u64,
 }
 
@@ -37,11 +57,11 @@ pub(crate) struct Live {
 #[derive(Debug)]
 pub(crate) struct NoRoom;
 
-/// What a client needs to reach one candidate.
-pub(crate) struct Reachable {
-    pub(crate) node: NodeId,
-    pub(crate) addresses: Vec<SocketAddr>,
-    pub(crate) evidence: Arc<crate::vetting::Checked>,
+/// What was observed of a node before it linked.
+pub(crate) struct Known {
+    pub(crate) seen: Observations,
+    /// Since when its session lasts: a link that broke and came back at once is no new one.
+    pub(crate) session_since_steady_ms: u64,
 }
 
 /// A probe on its way.
@@ -57,30 +77,57 @@ impl Live {
         self.last_number
     }
 
-    /// A node has a link; one that it had before is replaced. Returns the link's number.
+    /// A node has a link; one that it had before is replaced. Returns the link's number. `known`: what was observed of it
+    /// before.
     pub(crate) fn link(
         &mut self,
         node: NodeId,
         connection: Connection,
         outgoing: mpsc::Sender<ToNode>,
+        known: &Known,
         now: Now,
         silence_max_ms: u64,
     ) -> Result<u64, NoRoom> {
+        let seen = &known.seen;
         if !self.nodes.contains_key(&node) && self.nodes.len() >= limits::NODES_MAX {
-            let gone = self.nodes.values().filter(|entry| entry.link.is_none()).min_by_key(|entry| entry.since_unix_ms);
-            let gone = gone.map(|entry| entry.live.node).ok_or(NoRoom)?;
-            self.nodes.remove(&gone);
+            let (_, gone) = self.gone.first().copied().ok_or(NoRoom)?;
+            self.remove(gone);
         }
         let number = self.number();
-        let entry = self.nodes.entry(node).or_insert_with(|| Entry::new(node, now));
+        let entry = self.nodes.entry(node).or_insert_with(|| Entry {
+            since_unix_ms: now.unix_ms,
+            standing: Some(Hold::Starting.code()),
+            ..Entry::default()
+        });
         if let Some(old) = entry.link.replace(Link { number, connection, outgoing, probe: None }) {
             old.connection.close("replaced by a newer link of this machine");
         }
-        entry.live.presence = Presence::Linked;
-        entry.live.probing = false;
-        entry.live.hold = None;
-        entry.set_workers(Vec::new());
-        entry.heard(now, silence_max_ms);
+        if let Some(since) = entry.gone_unix_ms.take() {
+            self.gone.remove(&(since, node));
+        }
+        entry.offers.clear();
+        entry.end_own();
+        for (model, rates) in &seen.rates {
+            if entry.rated_mut(*model).is_none() {
+                let (model, rates, at_steady_ms) = (*model, *rates, now.steady_ms);
+                entry.rated.push(Rated { model, rates, program: None, at_steady_ms, contradictions: 0 });
+            }
+        }
+        self.settle_all(node, now);
+        // What became of its tasks outlives the link.
+        let mut live = match self.fleet.get(node) {
+            Some(known) => LiveNode { records: known.records.clone(), ..LiveNode::new(node, now) },
+            None => fresh(node, seen, now),
+        };
+        live.attestation = trust::score::Attestation::Vouched;
+        live.session_since_steady_ms = known.session_since_steady_ms;
+        live.hazard = trust::survival::Hazard::at(&seen.sessions, now.unix_ms);
+        if seen.network.samples > 0 {
+            live.rtt_us = seen.network.rtt_us;
+        }
+        live.silent_from_steady_ms = now.steady_ms.saturating_add(silence_max_ms);
+        self.fleet.insert(live, now);
+        self.note(node, now);
         Ok(number)
     }
 
@@ -89,74 +136,136 @@ impl Live {
         self.nodes.get_mut(&node).filter(|entry| entry.link.as_ref().is_some_and(|own| own.number == link))
     }
 
-    /// A link is gone.
-    pub(crate) fn unlink(&mut self, node: NodeId, link: u64, now: Now) {
-        if let Some(entry) = self.of_link(node, link) {
-            entry.link = None;
-            entry.live.probing = false;
-            if entry.live.presence == Presence::Linked {
-                entry.live.presence = Presence::Lost;
+    /// Changes what matching knows of a node, and what follows from it.
+    fn change(&mut self, node: NodeId, now: Now, change: impl FnOnce(&mut LiveNode)) {
+        self.fleet.update(node, now, change);
+        self.note(node, now);
+    }
+
+    /// Brings up to date how a node stands, and what is counted.
+    fn note(&mut self, node: NodeId, now: Now) -> Option<Hold> {
+        let (Some(entry), Some(live)) = (self.nodes.get_mut(&node), self.fleet.get(node)) else { return None };
+        let hold = entry.note_standing(live, now);
+        let parts = entry.parts(live, now);
+        self.ready.change(&entry.parts, &parts);
+        entry.parts = parts;
+        let routable = entry.is_routable();
+        let counted = std::mem::replace(&mut entry.counted, routable);
+        self.routable = self.routable + usize::from(entry.counted) - usize::from(counted);
+        hold
+    }
+
+    /// A link is gone. Whether it was the one that counted, and the node had said goodbye.
+    pub(crate) fn unlink(&mut self, node: NodeId, link: u64, now: Now) -> Option<bool> {
+        let entry = self.of_link(node, link)?;
+        entry.link = None;
+        entry.gone_unix_ms = Some(now.unix_ms);
+        entry.end_own();
+        self.gone.insert((now.unix_ms, node));
+        self.settle_all(node, now);
+        let left = self.fleet.get(node).is_some_and(|live| live.presence == Presence::Left);
+        self.change(node, now, |live| {
+            live.probing = false;
+            if live.presence == Presence::Linked {
+                live.presence = Presence::Lost;
             }
-            entry.note_standing(now);
-        }
+        });
+        Some(left)
     }
 
     /// Removes a node for good.
     pub(crate) fn forget(&mut self, node: NodeId) {
-        if let Some(link) = self.nodes.remove(&node).and_then(|entry| entry.link) {
+        if let Some(link) = self.remove(node).and_then(|entry| entry.link) {
             link.connection.close("removed from the pool");
         }
     }
 
+    fn remove(&mut self, node: NodeId) -> Option<Entry> {
+        let mut entry = self.nodes.remove(&node)?;
+        entry.end_own();
+        for arriving in entry.arrivals.all() {
+            self.shares.settled(arriving.client, false, 0);
+        }
+        if let Some(since) = entry.gone_unix_ms {
+            self.gone.remove(&(since, node));
+        }
+        self.ready.change(&entry.parts, &[]);
+        self.routable -= usize::from(entry.counted);
+        self.fleet.remove(node);
+        Some(entry)
+    }
+
     /// A node said how it is. After its goodbye nothing counts.
     pub(crate) fn state(&mut self, node: NodeId, link: u64, vetted: Vetted, now: Now, silence_max_ms: u64) {
-        if let Some(entry) = self.of_link(node, link)
-            && entry.live.presence == Presence::Linked
-        {
-            entry.label = vetted.label;
-            entry.addresses = vetted.addresses;
-            entry.active_tasks = vetted.active_tasks;
-            entry.live.hold = vetted.hold;
-            entry.set_workers(vetted.workers);
-            entry.heard(now, silence_max_ms);
+        let Some(before) = self.fleet.get(node).filter(|live| live.presence == Presence::Linked) else { return };
+        let tasks_before: Vec<_> = before.workers.iter().map(|worker| (worker.model, worker.active_tasks)).collect();
+        let Some(entry) = self.of_link(node, link) else { return };
+        entry.label = vetted.label;
+        entry.addresses = vetted.addresses;
+        entry.active_tasks = vetted.active_tasks;
+        entry.offers.clear();
+        let mut workers = Vec::with_capacity(vetted.workers.len());
+        let mut seen = Vec::new();
+        for Worker { mut live, evidence, context_tokens, chat, writes, bytes } in vetted.workers {
+            entry.offers.push(Offer { model: live.model, evidence, context_tokens, chat, writes });
+            live.active_tasks = entry.others_tasks(live.model, live.active_tasks);
+            live.rates = entry.rates(live.model, bytes);
+            let before = tasks_before.iter().find(|(model, _)| *model == live.model).map_or(0, |(_, tasks)| *tasks);
+            let more = live.active_tasks.saturating_sub(before);
+            seen.extend(entry.arrivals.shown(live.model, more, now.steady_ms));
+            let (reserved, youngest) = entry.arrivals.of(live.model);
+            (live.reserved, live.reserved_until_steady_ms) = (reserved, youngest.saturating_add(RESERVED_MS));
+            workers.push(live);
         }
+        let idle = entry.active_tasks == 0 && entry.arrivals.is_empty();
+        entry.idle_steady_ms = if idle { entry.idle_steady_ms.or(Some(now.steady_ms)) } else { None };
+        for arriving in seen {
+            self.shares.settled(arriving.client, false, now.steady_ms);
+        }
+        self.change(node, now, |live| {
+            live.hold = vetted.hold;
+            live.workers = workers;
+            live.silent_from_steady_ms = now.steady_ms.saturating_add(silence_max_ms);
+        });
     }
 
     /// How a node stands, load apart: what it should know of itself.
     pub(crate) fn standing(&self, node: NodeId, now: Now) -> Option<Hold> {
-        let hold = self.nodes.get(&node).and_then(|entry| scheduler::standing(&entry.live, now));
-        hold.filter(|hold| !matches!(hold, Hold::Full { .. }))
+        let hold = self.fleet.get(node).and_then(|live| scheduler::standing(live, now));
+        hold.filter(|hold| !matches!(hold, Hold::Full { .. } | Hold::Unproven))
     }
 
     /// A node answered a probe.
     pub(crate) fn alive(&mut self, node: NodeId, link: u64, number: u64, now: Now, silence_max_ms: u64) {
-        if let Some(entry) = self.of_link(node, link) {
-            let own = entry.link.as_mut().expect("found by its link");
-            if own.probe == Some(number) {
-                own.probe = None;
-                entry.live.probing = false;
-            }
-            entry.heard(now, silence_max_ms);
+        let Some(entry) = self.of_link(node, link) else { return };
+        let own = entry.link.as_mut().expect("found by its link");
+        let answered = own.probe == Some(number);
+        if answered {
+            own.probe = None;
         }
+        self.change(node, now, |live| {
+            live.probing &= !answered;
+            live.silent_from_steady_ms = now.steady_ms.saturating_add(silence_max_ms);
+        });
     }
 
     /// A node goes.
     pub(crate) fn goodbye(&mut self, node: NodeId, link: u64, now: Now) {
         if let Some(entry) = self.of_link(node, link) {
-            entry.live.presence = Presence::Left;
-            entry.note_standing(now);
+            entry.end_own();
+            self.change(node, now, |live| live.presence = Presence::Left);
         }
     }
 
     /// Asks a node for a sign of life; `None` where it has been asked already, or has no link.
-    pub(crate) fn probe(&mut self, node: NodeId) -> Option<Probe> {
+    pub(crate) fn probe(&mut self, node: NodeId, now: Now) -> Option<Probe> {
         let number = self.number();
-        let entry = self.nodes.get_mut(&node).filter(|entry| entry.live.presence == Presence::Linked)?;
-        let link = entry.link.as_mut().filter(|link| link.probe.is_none())?;
+        self.fleet.get(node).filter(|live| live.presence == Presence::Linked)?;
+        let link = self.nodes.get_mut(&node)?.link.as_mut().filter(|link| link.probe.is_none())?;
         link.probe = Some(number);
-        entry.live.probing = true;
         // Where the queue is full the node does not read, and fails the probe rightly.
         let _ = link.outgoing.try_send(ToNode::Probe { probe: number });
+        self.change(node, now, |live| live.probing = true);
         Some(Probe { node, number })
     }
 
@@ -165,84 +274,51 @@ impl Live {
         let Some(entry) = self.nodes.get_mut(&probe.node) else { return false };
         let Some(link) = entry.link.as_mut().filter(|link| link.probe == Some(probe.number)) else { return false };
         link.probe = None;
-        entry.live.probing = false;
-        entry.live.silent_from_steady_ms = now.steady_ms;
-        entry.live.doubted_until_steady_ms = now.steady_ms + DOUBTED_MS;
-        entry.note_standing(now);
+        self.change(probe.node, now, |live| {
+            live.probing = false;
+            live.silent_from_steady_ms = now.steady_ms;
+            live.doubted_until_steady_ms = now.steady_ms + DOUBTED_MS;
+        });
         true
     }
 
-    /// Ranks the nodes for a task, and counts it as load of the first.
-    pub(crate) fn grant<'a>(
-        &mut self,
-        registry: &'a Registry,
-        task: &Task<'_>,
-        now: Now,
-        entropy: u64,
-    ) -> Result<(&'a protocol::link::ModelEntry, Vec<Reachable>), Refusal> {
-        let ranking = scheduler::rank(registry, Nodes(&self.nodes), task, now, entropy)?;
-        let model = ranking.model.digest;
-        let candidates = ranking.candidates.iter().filter_map(|node| self.nodes.get(node)?.reachable(model)).collect();
-        if let Some(worker) = ranking.candidates.first().and_then(|first| self.nodes.get_mut(first)?.worker_mut(model))
-        {
-            if now.steady_ms >= worker.reserved_until_steady_ms {
-                worker.reserved = 0;
-            }
-            worker.reserved = worker.reserved.saturating_add(1);
-            worker.reserved_until_steady_ms = now.steady_ms + RESERVED_MS;
-        }
-        Ok((ranking.model, candidates))
-    }
-
-    /// Every node, by its id.
-    pub(crate) fn rows(&mut self, registry: &Registry, now: Now) -> Vec<NodeRow> {
-        let mut rows: Vec<NodeRow> = self.nodes.values_mut().map(|entry| entry.row(registry, now)).collect();
-        rows.sort_unstable_by_key(|row| row.node);
-        rows
-    }
-
-    /// Every model of the pool, and who serves it: nodes that are merely full count.
-    pub(crate) fn offers(&self, registry: &Registry, now: Now) -> Vec<ModelOffer> {
-        let mut ready: HashMap<ModelDigest, (u32, u32)> = HashMap::new();
-        for entry in self.nodes.values() {
-            for (model, context_tokens) in entry.serves(now) {
-                let (nodes, context_tokens_max) = ready.entry(model).or_default();
-                *nodes += 1;
-                *context_tokens_max = context_tokens.max(*context_tokens_max);
-            }
-        }
-        let offer = |entry: &protocol::link::ModelEntry| {
-            let (ready_nodes, context_tokens) = ready.get(&entry.digest).copied().unwrap_or_default();
-            ModelOffer { entry: entry.clone(), ready_nodes, context_tokens }
-        };
-        registry.models().iter().map(offer).collect()
-    }
-
-    /// Notes who fell silent, and forgets who has been gone for long.
-    pub(crate) fn sweep(&mut self, now: Now) {
-        self.nodes.retain(|_, entry| {
-            entry.note_standing(now);
-            entry.link.is_some() || now.unix_ms.saturating_sub(entry.since_unix_ms) < GONE_KEPT_MS
+    /// A node said no to a task though it seemed to have a place: others first, for a moment.
+    pub(crate) fn refused(&mut self, node: NodeId, now: Now) {
+        self.change(node, now, |live| {
+            live.doubted_until_steady_ms = live.doubted_until_steady_ms.max(now.steady_ms + REFUSED_MS);
         });
     }
 
-    /// Nodes with a link, and those that get work.
-    pub(crate) fn counts(&self, now: Now) -> (usize, usize) {
-        let linked = self.nodes.values().filter(|entry| entry.link.is_some()).count();
-        let free = |entry: &&Entry| matches!(scheduler::standing(&entry.live, now), None | Some(Hold::Full { .. }));
-        (linked, self.nodes.values().filter(free).count())
+    /// A user's task on a node ended. Returns whether that ejected it.
+    pub(crate) fn ended(&mut self, node: NodeId, model: ModelDigest, how: Ended, now: Now) -> bool {
+        self.record(node, model, now, |record| record.ended(how, now.steady_ms))
+    }
+
+    /// A canary, or a trial of our own, came back. Returns whether that ejected the node.
+    pub(crate) fn tried(&mut self, node: NodeId, model: ModelDigest, passed: bool, now: Now) -> bool {
+        self.record(node, model, now, |record| record.canary(passed, now.steady_ms))
+    }
+
+    fn record(&mut self, node: NodeId, model: ModelDigest, now: Now, change: impl FnOnce(&mut Record)) -> bool {
+        let mut ejected = false;
+        self.change(node, now, |live| {
+            let record = live.records.get_mut(model);
+            let before = record.is_ejected();
+            change(record);
+            ejected = record.is_ejected() && !before;
+        });
+        ejected
     }
 }
 
-#[derive(Clone, Copy)]
-struct Nodes<'l>(&'l HashMap<NodeId, Entry>);
-
-impl<'l> IntoIterator for Nodes<'l> {
-    type Item = &'l LiveNode;
-    type IntoIter =
-        std::iter::Map<std::collections::hash_map::Values<'l, NodeId, Entry>, fn(&'l Entry) -> &'l LiveNode>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.values().map(|entry| &entry.live)
+/// A node that was never here, with what was agreed on about it before.
+fn fresh(node: NodeId, seen: &Observations, now: Now) -> LiveNode {
+    let mut live = LiveNode::new(node, now);
+    for (model, _) in &seen.rates {
+        live.records.set(*model, Record::from_results(&seen.results));
     }
+    live
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,12 +1,30 @@
-//! A client's question about a task, answered from memory.
+//! A client's question about a task: answered from memory, at once where there is a place, when its turn comes where
+//! there is none, and early where that would take longer than the client waits.
 
-use crate::shared::Shared;
-use protocol::{
-    grant::{Candidate, Grant, MatchReply, MatchRequest, ModelRef, Permit, RefusalKind},
-    ids::NodeId,
-    limits,
+mod audit;
+mod desk;
+
+pub(crate) use audit::budget as audits_budget;
+pub(crate) use desk::{Desk, attend, serve};
+
+use crate::{
+    issued::{Errand, Issue},
+    live::{Granted, Named, explain_avoided},
+    shared::Shared,
 };
-use scheduler::Task;
+use protocol::{
+    grant::{Candidate, Grant, MatchReply, MatchRequest, ModelRef, Permit, Purpose, Refusal, RefusalKind},
+    hold::Hold,
+    ids::{ModelDigest, NodeId, TaskId},
+    limits,
+    signed::Signed,
+};
+use scheduler::{Now, Task};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+/// What a client without budget for another attempt is told.
+const BUDGET_RETRY_AFTER_MS: u32 = 1_000;
 
 /// Whether the lengths in a request are those of an honest one.
 pub(crate) fn is_bounded(request: &MatchRequest) -> bool {
@@ -17,44 +35,162 @@ pub(crate) fn is_bounded(request: &MatchRequest) -> bool {
     name_fits && request.exclude.len() <= limits::EXCLUDED_MAX
 }
 
-/// Finds nodes for a task of `client`, and signs its permits.
-pub(crate) fn answer(shared: &Shared, client: NodeId, request: &MatchRequest) -> MatchReply {
+/// Finds nodes for a task of `client`, and signs its permits. Ends early when `gone` does: nobody waits any more.
+pub(crate) async fn answer(
+    shared: &Arc<Shared>,
+    client: NodeId,
+    mut request: MatchRequest,
+    gone: impl Future<Output = ()>,
+) -> Option<MatchReply> {
     let now = shared.now();
-    let task = Task { client, request };
-    let granted = {
-        let registry = shared.registry();
-        let granted = shared.live().grant(&registry, &task, now, entropy());
-        granted.map(|(model, candidates)| (model.digest, model.name.clone(), candidates))
-    };
-    let (model, model_name, reachable) = match granted {
-        Ok(granted) => granted,
-        Err(refusal) => {
-            match refusal.kind {
-                RefusalKind::UnknownModel { .. } => shared.counters.matches_unknown_model.count(),
-                RefusalKind::NoNode => shared.counters.matches_no_node.count(),
-                RefusalKind::Overloaded => shared.counters.matches_overloaded.count(),
+    if let Err(refusal) = admit(shared, client, &mut request, now) {
+        return Some(refused(shared, refusal));
+    }
+    let model = shared.registry().model(&request.model).map(|entry| entry.digest);
+    let line = model.filter(|model| shared.desk().is_waited_for(*model));
+    let granted = match line {
+        // Nobody overtakes those who wait.
+        Some(_) if request.purpose == Purpose::Hedge => Err(overloaded(BUDGET_RETRY_AFTER_MS)),
+        Some(model) => wait(shared, client, request.clone(), model, Vec::new(), gone).await?,
+        None => match (grant(shared, client, &request, now), model) {
+            (Err(refusal), Some(model)) if waits(&refusal, &request) => {
+                wait(shared, client, request.clone(), model, refusal.reasons, gone).await?
             }
-            return MatchReply::Refused(refusal);
-        }
+            (granted, _) => granted,
+        },
     };
-    let permit = |node| Permit {
-        pool: shared.pool,
-        task: request.task,
-        client,
-        node,
-        model,
-        expires_unix_ms: now.unix_ms.saturating_add(limits::PERMIT_LIFETIME_MS),
-    };
-    let candidates = reachable.into_iter().map(|reachable| Candidate {
-        node: reachable.node,
-        permit: shared.key.sign(&permit(reachable.node)),
-        addresses: reachable.addresses,
-        evidence: reachable.evidence.signed.clone(),
-    });
-    shared.counters.matches_granted.count();
-    MatchReply::Granted(Grant { model, model_name, candidates: candidates.collect() })
+    Some(match granted {
+        Ok(granted) => MatchReply::Granted(signed(shared, client, &request, granted)),
+        Err(refusal) => refused(shared, refusal),
+    })
 }
 
-fn entropy() -> u64 {
+/// Whether it makes sense to wait: for a place, and not beside a task that runs already.
+fn waits(refusal: &Refusal, request: &MatchRequest) -> bool {
+    refusal.kind == RefusalKind::Overloaded && request.wait_ms_max > 0 && request.purpose != Purpose::Hedge
+}
+
+/// Overload must not feed itself: work that is done twice has a budget, which first requests fill. A resume that goes
+/// beyond what the client began waits in line like a beginning.
+fn admit(shared: &Shared, client: NodeId, request: &mut MatchRequest, now: Now) -> Result<(), Refusal> {
+    let paid = shared.clients().pay(client, request.purpose, now.steady_ms);
+    match request.purpose {
+        Purpose::Retry | Purpose::Hedge if !paid => {
+            shared.counters.budgets_spent.count();
+            Err(overloaded(BUDGET_RETRY_AFTER_MS))
+        }
+        Purpose::Resume if !paid => {
+            request.purpose = Purpose::First;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn overloaded(retry_after_ms: u32) -> Refusal {
+    Refusal { kind: RefusalKind::Overloaded, reasons: Vec::new(), retry_after_ms: Some(retry_after_ms) }
+}
+
+/// One attempt.
+fn grant(shared: &Shared, client: NodeId, request: &MatchRequest, now: Now) -> Result<Granted, Refusal> {
+    let avoided = shared.grudges().avoided_by(client, now.steady_ms);
+    let mut excluding = None;
+    if !avoided.is_empty() {
+        let mut extended = request.clone();
+        extended.exclude.extend(avoided.iter().map(|(node, _)| *node));
+        excluding = Some(extended);
+    }
+    let task = Task::new(client, excluding.as_ref().unwrap_or(request));
+    let registry = shared.registry();
+    let mut granted = shared.live().grant(&registry, &task, now, entropy());
+    if let Err(refusal) = &mut granted {
+        explain_avoided(refusal, &avoided, &request.exclude);
+    }
+    granted
+}
+
+/// Waits for a turn, because of `reasons`. `None`: the client has gone meanwhile.
+async fn wait(
+    shared: &Arc<Shared>,
+    client: NodeId,
+    request: MatchRequest,
+    model: ModelDigest,
+    reasons: Vec<(NodeId, Hold)>,
+    gone: impl Future<Output = ()>,
+) -> Option<Result<Granted, Refusal>> {
+    let (reply, answer) = oneshot::channel();
+    let (now, places) = (shared.now(), shared.live().places(model));
+    let waiter = desk::Waiter { client, request, reply };
+    let number = match shared.desk().offer(model, places, waiter, now.steady_ms) {
+        Ok(number) => number,
+        Err(too_long) => {
+            shared.counters.refused_early.count();
+            return Some(Err(Refusal { reasons, ..overloaded(too_long.retry_after_ms) }));
+        }
+    };
+    shared.counters.waited.count();
+    // A place may have come free since it was looked for.
+    serve(shared, model);
+    let left = tokio::select! {
+        biased;
+        granted = answer => return granted.ok(),
+        () = gone => shared.desk().leave(model, number),
+    };
+    if left {
+        shared.counters.waiting_gone.count();
+    }
+    None
+}
+
+/// The grant that a client gets. Its permits are remembered, so that their outcomes are believed.
+fn signed(shared: &Shared, client: NodeId, request: &MatchRequest, granted: Granted) -> Grant {
+    let now = shared.now();
+    let audit = audit::beside(shared, client, &granted, now);
+    let Granted { model, model_name, candidates } = granted;
+    let issues: Vec<Issue> = candidates.iter().map(|named| issue(named, model, Errand::Candidate)).collect();
+    shared.issued().give(client, request.task, &issues, now.steady_ms);
+    let candidates = candidates.into_iter().map(|named| candidate(shared, client, request.task, model, named, now));
+    shared.counters.matches_granted.count();
+    Grant { model, model_name, candidates: candidates.collect(), audit }
+}
+
+fn issue(named: &Named, model: ModelDigest, errand: Errand) -> Issue {
+    Issue { node: named.reachable.node, model, errand, batch: named.batch }
+}
+
+fn candidate(shared: &Shared, client: NodeId, task: TaskId, model: ModelDigest, named: Named, now: Now) -> Candidate {
+    let Named { reachable, expected, .. } = named;
+    Candidate {
+        node: reachable.node,
+        permit: permit(shared, client, task, reachable.node, model, now),
+        addresses: reachable.addresses,
+        evidence: reachable.evidence.signed.clone(),
+        expected,
+    }
+}
+
+/// Permission for one client to run one task on one node.
+pub(crate) fn permit(
+    shared: &Shared,
+    client: NodeId,
+    task: TaskId,
+    node: NodeId,
+    model: ModelDigest,
+    now: Now,
+) -> Signed<Permit> {
+    let expires_unix_ms = now.unix_ms.saturating_add(limits::PERMIT_LIFETIME_MS);
+    shared.key.sign(&Permit { pool: shared.pool, task, client, node, model, expires_unix_ms })
+}
+
+fn refused(shared: &Shared, refusal: Refusal) -> MatchReply {
+    match refusal.kind {
+        RefusalKind::UnknownModel { .. } => shared.counters.matches_unknown_model.count(),
+        RefusalKind::NoNode => shared.counters.matches_no_node.count(),
+        RefusalKind::Overloaded => shared.counters.matches_overloaded.count(),
+    }
+    MatchReply::Refused(refusal)
+}
+
+pub(crate) fn entropy() -> u64 {
     getrandom::u64().expect("the operating system has a random source")
 }

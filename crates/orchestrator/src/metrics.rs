@@ -15,6 +15,8 @@ macro_rules! counters {
             pub nodes_routable: u64,
             /// Clients with a link, now.
             pub clients_linked: u64,
+            /// Tasks that wait for a place, now.
+            pub waiting: u64,
         }
 
         #[derive(Debug, Default)]
@@ -35,7 +37,11 @@ pub(crate) struct Counter(AtomicU64);
 
 impl Counter {
     pub(crate) fn count(&self) {
-        self.0.fetch_add(1, Relaxed);
+        self.add(1);
+    }
+
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Relaxed);
     }
 }
 
@@ -72,6 +78,38 @@ counters! {
     matches_no_node,
     /// Tasks that only full nodes could take.
     matches_overloaded,
+    /// Tasks that waited for a place.
+    waited,
+    /// Tasks that were refused at once because the wait would have been too long.
+    refused_early,
+    /// Tasks that waited for as long as their client did, without a place.
+    waited_in_vain,
+    /// Tasks whose client went while they waited.
+    waiting_gone,
+    /// Retries and hedges refused: their client's budget was spent.
+    budgets_spent,
+    /// Outcomes believed.
+    outcomes,
+    /// Of those, failures of the node.
+    outcomes_failed,
+    /// Outcomes not believed: no such permit was given, or it was spoken of before.
+    outcomes_unknown,
+    /// Nodes ejected.
+    ejections,
+    /// Nodes named to be tried beside a task.
+    audits,
+    /// Of those, answers that were the model's.
+    audits_passed,
+    /// Of those, answers that were not.
+    audits_failed,
+    /// Nodes measured.
+    measured,
+    /// Tasks of the orchestrator's own that a node answered.
+    trials_passed,
+    /// Those that it did not, or not with the model's answer.
+    trials_failed,
+    /// Measurements and trials that gave way to somebody's task.
+    gave_way,
     /// Reports of nodes that broke off.
     reports,
     /// Reports not followed up: too many from one client.

@@ -4,11 +4,12 @@ use crate::{
     OrchestratorConfig, StartError, WriteError,
     clients::Clients,
     clock::{self, Clock},
-    link,
+    epochs, link,
     live::Live,
+    matching, measuring,
     metrics::{Counters, Metrics},
     secret::{self, SecretError},
-    shared::Shared,
+    shared::{Shared, States},
     store::Store,
     writer::Writer,
 };
@@ -37,6 +38,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// A predecessor's port is free a moment after its end: asked for so often, and so long apart.
 const PORT_TRIES: u32 = 20;
 const PORT_TRY_EVERY: Duration = Duration::from_millis(50);
+/// At the end, those who wait for a place are told within this time.
+const ANSWERS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// A running orchestrator. Dropping it stops it too, without waiting for the end.
 pub struct Orchestrator {
@@ -84,9 +87,14 @@ impl Orchestrator {
             registry,
             live: Mutex::new(Live::default()),
             clients: Mutex::new(Clients::default()),
+            states: States::new(matching::audits_budget()),
+            answers: TaskTracker::new(),
         });
         shared.spawn(link::accept(Arc::clone(&shared), transport.clone()));
         shared.spawn(sweep(Arc::clone(&shared)));
+        shared.spawn(matching::attend(Arc::clone(&shared)));
+        shared.spawn(measuring::run(Arc::clone(&shared)));
+        shared.spawn(epochs::run(Arc::clone(&shared)));
         Ok(Self { shared, transport, secret, writer: Mutex::new(Some(thread)), _stop: stop.drop_guard() })
     }
 
@@ -114,23 +122,30 @@ impl Orchestrator {
 
     /// Every node that is or lately was linked, with the reason why it gets no work, if so.
     pub fn nodes(&self) -> Vec<NodeRow> {
-        let registry = self.shared.registry();
-        self.shared.live().rows(&registry, self.shared.now())
+        let mut rows: Vec<NodeRow> = Vec::new();
+        loop {
+            let slice = self.shared.rows_after(rows.last().map(|row| row.node));
+            if slice.is_empty() {
+                return rows;
+            }
+            rows.extend(slice);
+        }
     }
 
     /// The models of the pool and how many nodes serve each; the first is the default.
     pub fn models(&self) -> Vec<ModelOffer> {
         let registry = self.shared.registry();
-        self.shared.live().offers(&registry, self.shared.now())
+        self.shared.live().offers(&registry)
     }
 
     /// What it has done since its start.
     pub fn metrics(&self) -> Metrics {
-        let (linked, routable) = self.shared.live().counts(self.shared.now());
+        let (linked, routable) = self.shared.live().counts();
         Metrics {
             nodes_linked: linked as u64,
             nodes_routable: routable as u64,
             clients_linked: self.shared.clients().count() as u64,
+            waiting: self.shared.desk().waiting() as u64,
             ..self.shared.counters.read()
         }
     }
@@ -140,16 +155,22 @@ impl Orchestrator {
         let fact = Fact::MemberRemoved { node, at_unix_ms: self.shared.now().unix_ms };
         self.shared.writer.append(fact).await?;
         self.shared.live().forget(node);
+        self.shared.observed().forget(node);
         Ok(())
     }
 
     /// Tells every machine and ends, with everything on the disk. Dropping it then frees the port.
     pub fn shutdown(&self) -> Boxed<'_, ()> {
         Box::pin(async {
+            // Who waits is answered first.
+            self.shared.desk().close();
+            self.shared.answers.close();
+            let _ = tokio::time::timeout(ANSWERS_TIME_MAX, self.shared.answers.wait()).await;
             self.shared.stop.cancel();
             self.transport.close().await;
             self.shared.tasks.close();
             self.shared.tasks.wait().await;
+            epochs::write(&self.shared, true).await;
             self.shared.writer.close().await;
             let thread = self.writer.lock().expect("no holder of this lock panics").take();
             let panicked = blocking(move || thread.is_some_and(|thread| thread.join().is_err())).await;
@@ -234,8 +255,19 @@ async fn sweep(shared: Arc<Shared>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        let mut after = None;
+        loop {
+            let now = shared.now();
+            after = shared.live().sweep(after, now);
+            if after.is_none() {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
         let now = shared.now();
-        shared.live().sweep(now);
+        shared.live().sweep_gone(now);
+        shared.issued().sweep(now.steady_ms);
+        shared.grudges().sweep(now.steady_ms);
     }
 }
 

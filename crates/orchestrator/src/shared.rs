@@ -1,12 +1,18 @@
 //! What every task of an orchestrator shares. Locks are held for a moment, never across an await.
 
-use crate::{clients::Clients, clock::Clock, config::Timings, live::Live, metrics::Counters, writer::Writer};
-use protocol::ids::PoolId;
+use crate::{
+    clients::Clients, clock::Clock, config::Timings, grudges::Grudges, issued::Issued, live::Live, matching::Desk,
+    measuring::Agenda, metrics::Counters, observed::Observed, outcomes::Testimony, writer::Writer,
+};
+use protocol::{
+    ids::{NodeId, PoolId},
+    link::NodeRow,
+};
 use registry::Registry;
-use scheduler::Now;
+use scheduler::{Budget, Now};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use trust::MachineKey;
+use trust::{MachineKey, score::PoolMedian};
 
 pub(crate) struct Shared {
     pub(crate) key: MachineKey,
@@ -20,6 +26,36 @@ pub(crate) struct Shared {
     pub(crate) registry: Arc<RwLock<Registry>>,
     pub(crate) live: Mutex<Live>,
     pub(crate) clients: Mutex<Clients>,
+    pub(crate) states: States,
+    /// Questions that are being answered.
+    pub(crate) answers: TaskTracker,
+}
+
+/// What has a lock of its own. Where two are needed: desk, audits, registry, live, and any of the rest last and alone.
+pub(crate) struct States {
+    desk: Mutex<Desk>,
+    audits: Mutex<Budget>,
+    issued: Mutex<Issued>,
+    grudges: Mutex<Grudges>,
+    testimony: Mutex<Testimony>,
+    observed: Mutex<Observed>,
+    agenda: Mutex<Agenda>,
+    median: Mutex<PoolMedian>,
+}
+
+impl States {
+    pub(crate) fn new(audits: Budget) -> Self {
+        Self {
+            desk: Mutex::default(),
+            audits: Mutex::new(audits),
+            issued: Mutex::default(),
+            grudges: Mutex::default(),
+            testimony: Mutex::default(),
+            observed: Mutex::default(),
+            agenda: Mutex::default(),
+            median: Mutex::default(),
+        }
+    }
 }
 
 impl Shared {
@@ -27,7 +63,6 @@ impl Shared {
         self.clock.now()
     }
 
-    // Where two are needed: registry before live.
     pub(crate) fn registry(&self) -> RwLockReadGuard<'_, Registry> {
         read(&self.registry)
     }
@@ -38,6 +73,44 @@ impl Shared {
 
     pub(crate) fn clients(&self) -> MutexGuard<'_, Clients> {
         lock(&self.clients)
+    }
+
+    pub(crate) fn desk(&self) -> MutexGuard<'_, Desk> {
+        lock(&self.states.desk)
+    }
+
+    pub(crate) fn audits(&self) -> MutexGuard<'_, Budget> {
+        lock(&self.states.audits)
+    }
+
+    pub(crate) fn issued(&self) -> MutexGuard<'_, Issued> {
+        lock(&self.states.issued)
+    }
+
+    pub(crate) fn grudges(&self) -> MutexGuard<'_, Grudges> {
+        lock(&self.states.grudges)
+    }
+
+    pub(crate) fn testimony(&self) -> MutexGuard<'_, Testimony> {
+        lock(&self.states.testimony)
+    }
+
+    pub(crate) fn observed(&self) -> MutexGuard<'_, Observed> {
+        lock(&self.states.observed)
+    }
+
+    pub(crate) fn agenda(&self) -> MutexGuard<'_, Agenda> {
+        lock(&self.states.agenda)
+    }
+
+    pub(crate) fn median(&self) -> MutexGuard<'_, PoolMedian> {
+        lock(&self.states.median)
+    }
+
+    /// The next rows of the nodes, by their ids; none: that was all.
+    pub(crate) fn rows_after(&self, after: Option<NodeId>) -> Vec<NodeRow> {
+        let registry = self.registry();
+        self.live().rows(&registry, after, self.now())
     }
 
     /// Runs until it ends or the orchestrator does.

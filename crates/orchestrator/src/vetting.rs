@@ -26,6 +26,8 @@ pub(crate) struct Checked {
     tier: Tier,
     issued_unix_ms: u64,
     expires_unix_ms: u64,
+    /// Of the worker's program.
+    pub(crate) measurement: [u8; 32],
 }
 
 /// A node's state, as far as it is believed, within bounds.
@@ -103,25 +105,31 @@ impl Vetter {
             tier: evidence.tier,
             issued_unix_ms: evidence.issued_unix_ms,
             expires_unix_ms: evidence.expires_unix_ms,
+            measurement: evidence.measurement,
         }))
     }
 }
 
 fn bounded(worker: &WorkerState, evidence: Result<Arc<Checked>, String>) -> Worker {
     let checked = evidence.as_ref().ok();
+    let slots = worker.facts.slots.min(limits::SLOTS_MAX);
     let live = LiveWorker {
-        model: worker.model.digest,
         tier: checked.map_or(Tier::SelfSigned, |checked| checked.tier),
         issued_unix_ms: checked.map_or(0, |checked| checked.issued_unix_ms),
         expires_unix_ms: checked.map_or(0, |checked| checked.expires_unix_ms),
-        slots: worker.facts.slots.min(limits::SLOTS_MAX),
         capacity: worker.capacity.min(CAPACITY_MAX),
         active_tasks: worker.active_tasks,
-        reserved: 0,
-        reserved_until_steady_ms: 0,
         hold: evidence.as_ref().err().map(|why| refused(why)),
+        ..LiveWorker::new(worker.model.digest, slots, worker.model.bytes)
     };
-    Worker { live, evidence: evidence.ok(), context_tokens: worker.facts.context_tokens }
+    Worker {
+        live,
+        evidence: evidence.ok(),
+        context_tokens: worker.facts.context_tokens,
+        chat: worker.facts.chat,
+        writes: worker.facts.chat || worker.facts.embedding_length == 0,
+        bytes: worker.model.bytes,
+    }
 }
 
 fn refused(why: &str) -> Hold {
@@ -142,6 +150,9 @@ fn shortened(hold: Hold) -> Hold {
     match hold {
         Hold::WorkerDown { why } => Hold::WorkerDown { why: shortened_to(&why, limits::WHY_CHARS_MAX) },
         Hold::Refused { why } => Hold::Refused { why: shortened_to(&why, limits::WHY_CHARS_MAX) },
+        Hold::Owner { rule, lifts_unix_ms } => {
+            Hold::Owner { rule: shortened_to(&rule, limits::WHY_CHARS_MAX), lifts_unix_ms }
+        }
         hold => hold,
     }
 }

@@ -45,6 +45,32 @@ impl Default for Policy {
     }
 }
 
+/// What goes first where places are few. Ordered: later goes first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    /// Nobody waits for it.
+    Batch,
+    /// Somebody waits for it.
+    #[default]
+    Interactive,
+}
+
+/// Why a place is asked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Purpose {
+    /// The task begins.
+    #[default]
+    First,
+    /// The nodes that were granted before did not take it.
+    Retry,
+    /// A node was lost in the middle: work that is done would be lost with it, so it goes before what begins.
+    Resume,
+    /// A second node beside one that is late.
+    Hedge,
+}
+
 /// Which model.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ModelRef {
@@ -69,6 +95,12 @@ pub struct MatchRequest {
     pub policy: Policy,
     /// Nodes that have failed this task already.
     pub exclude: Vec<NodeId>,
+    /// What goes first.
+    pub priority: Priority,
+    /// Why it is asked.
+    pub purpose: Purpose,
+    /// How long the asker waits for a place, in milliseconds. Where that is too short, it is told at once.
+    pub wait_ms_max: u32,
 }
 
 /// An orchestrator's answer to a [`MatchRequest`].
@@ -89,6 +121,26 @@ pub struct Grant {
     pub model_name: String,
     /// Best first, between 1 and [`crate::limits::CANDIDATES_MAX`].
     pub candidates: Vec<Candidate>,
+    /// Now and then: a node to be tried beside the task, as if it were one more task of this asker.
+    pub audit: Option<Audit>,
+}
+
+/// A node to be tried, and who says whether its answer is the model's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Audit {
+    /// Who is tried, and under which task.
+    pub subject: Errand,
+    /// Who scores its answer, at most [`crate::limits::REFEREES_MAX`]: the second where the first disagrees.
+    pub referees: Vec<Errand>,
+}
+
+/// One more task, for one node.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Errand {
+    /// The task that the candidate's permit is for.
+    pub task: TaskId,
+    /// Who is to run it.
+    pub candidate: Candidate,
 }
 
 /// One node that may serve the task.
@@ -102,6 +154,17 @@ pub struct Candidate {
     pub evidence: Signed<WorkerEvidence>,
     /// The orchestrator's permission, to be shown to the node.
     pub permit: Signed<Permit>,
+    /// What is expected of it for this task: later is late.
+    pub expected: Expected,
+}
+
+/// How fast a node is expected to be, from what was measured of it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expected {
+    /// From the request to the first token, in milliseconds; 0: unknown.
+    pub first_token_ms: u32,
+    /// From one token to the next, in microseconds; 0: unknown.
+    pub token_us: u32,
 }
 
 /// Permission for one client to run one task on one node.

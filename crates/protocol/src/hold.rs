@@ -35,6 +35,27 @@ pub enum Hold {
     OutsideLocality,
     /// It has failed this task already.
     Excluded,
+    /// Its owner has paused it.
+    Paused {
+        /// Until when, in milliseconds since 1970; `None`: until it is resumed.
+        until_unix_ms: Option<u64>,
+    },
+    /// A rule of its owner holds it back.
+    Owner {
+        /// Which rule, and what was found.
+        rule: String,
+        /// When the rule is expected to lift, in milliseconds since 1970, where that is known.
+        lifts_unix_ms: Option<u64>,
+    },
+    /// It failed too many tasks of users; it comes back when it passes tries.
+    Ejected {
+        /// How many in a row.
+        failures: u32,
+    },
+    /// It is new, and has not proven itself yet.
+    Probation,
+    /// It has as many tasks as an unproven node may have at once.
+    Unproven,
     /// What it says of itself does not hold.
     Refused {
         /// What does not hold.
@@ -58,6 +79,11 @@ impl Hold {
             Self::OutsideLocality => "outside-locality",
             Self::Excluded => "excluded",
             Self::Refused { .. } => "refused",
+            Self::Paused { .. } => "paused",
+            Self::Owner { .. } => "owner",
+            Self::Ejected { .. } => "ejected",
+            Self::Probation => "probation",
+            Self::Unproven => "unproven",
         }
     }
 
@@ -68,6 +94,10 @@ impl Hold {
             Self::WorkerDown { .. } | Self::Refused { .. } => Some("run `darkbloom doctor` on that machine"),
             Self::EvidenceExpired => Some("check the clock of that machine"),
             Self::Full { .. } => Some("lend another machine with `darkbloom join`"),
+            Self::Paused { .. } => Some("run `darkbloom resume` on that machine"),
+            Self::Owner { .. } => Some("the rules stand in `[lend]` of `config.toml` in the home of that machine"),
+            Self::Ejected { .. } => Some("run `darkbloom doctor` on that machine; it comes back by itself when it answers"),
+            Self::Probation | Self::Unproven => Some("none needed: it is tried now and then until it has proven itself"),
             _ => None,
         }
     }
@@ -87,6 +117,11 @@ impl fmt::Display for Hold {
             Self::BelowTier => f.write_str("its trust tier is below the policy's"),
             Self::OutsideLocality => f.write_str("it is outside the policy's locality"),
             Self::Excluded => f.write_str("it has failed this task already"),
+            Self::Paused { .. } => f.write_str("its owner has paused it"),
+            Self::Owner { rule, .. } => write!(f, "its owner comes first: {rule}"),
+            Self::Ejected { failures } => write!(f, "it failed {failures} tasks in a row"),
+            Self::Probation => f.write_str("it is new and has not proven itself yet"),
+            Self::Unproven => f.write_str("it has as many tasks as an unproven node may have"),
             Self::Refused { why } => write!(f, "what it says of itself does not hold: {why}"),
         }
     }

@@ -70,6 +70,8 @@ pub enum FromWorker {
         /// Why.
         why: Rejection,
     },
+    /// The process runs; every [`crate::stream::KEEP_ALIVE_MS`] while tasks are in it.
+    Alive,
     /// Loading failed; the worker ends.
     Failed {
         /// Why, for the owner.

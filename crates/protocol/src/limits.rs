@@ -25,6 +25,10 @@ pub const EMBEDDING_INPUTS_MAX: usize = 2048;
 pub const STOP_STRINGS_MAX: usize = 16;
 /// Bytes of one stop string.
 pub const STOP_STRING_BYTES_MAX: usize = 1024;
+/// Tokens after which an answer can still be resumed or scored.
+pub const RESUME_TOKENS_MAX: usize = 1 << 17;
+/// Referees of one audit.
+pub const REFEREES_MAX: usize = 2;
 /// Candidates in one grant.
 pub const CANDIDATES_MAX: usize = 3;
 /// Addresses of one machine.

@@ -6,7 +6,7 @@
 use crate::{
     grant::{MatchReply, MatchRequest, WorkerEvidence},
     hold::Hold,
-    ids::{ModelDigest, NodeId, PoolId},
+    ids::{ModelDigest, NodeId, PoolId, TaskId},
     ipc::ModelFacts,
     signed::Signed,
 };
@@ -168,6 +168,59 @@ pub enum Question {
     },
     /// The pool as the orchestrator sees it.
     Nodes,
+    /// How a task that was granted to me has ended.
+    Outcome(Outcome),
+}
+
+/// How a task ended on one node, in the words of its asker. Counts and times, nothing of the content. Believed only of
+/// the client that the task was granted to, once for each task and node.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The task of the permit.
+    pub task: TaskId,
+    /// The node.
+    pub node: NodeId,
+    /// How it ended there.
+    pub end: End,
+    /// Tokens of the prompt, those of a resumed answer included, where the node got so far.
+    pub prompt_tokens: u32,
+    /// Tokens that this node generated.
+    pub completion_tokens: u32,
+    /// From the request to the first token, in milliseconds; 0: there was none.
+    pub first_token_ms: u32,
+    /// From the first token to the last, in milliseconds.
+    pub generation_ms: u32,
+    /// What the audit found, if this was one.
+    pub audit: Option<AuditVerdict>,
+}
+
+/// How a task ended on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum End {
+    /// With its final frame.
+    Completed,
+    /// It did not take the task.
+    Refused,
+    /// It could not be reached, or its stream broke.
+    Died,
+    /// It was silent, or its worker made no progress.
+    Stalled,
+    /// What it sent was not what its worker sealed.
+    Corrupt,
+    /// Its owner took the machine back, or it was shut down: no fault.
+    HandedBack,
+    /// The asker did not want it any more, or another node was faster: no fault.
+    Cancelled,
+}
+
+/// What an audit found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditVerdict {
+    /// Whether the answer is that of the model.
+    pub passed: bool,
+    /// How far its log-probabilities are from the referee's, in thousandths.
+    pub distance_milli: u32,
 }
 
 /// An orchestrator's answer.
@@ -178,7 +231,7 @@ pub enum Answer {
     /// To `Models`: each with the number of nodes that can serve it now and the context they give; the first is the
     /// default.
     Models(Vec<ModelOffer>),
-    /// To `Report`: noted.
+    /// To `Report` and `Outcome`: noted.
     Noted,
     /// To `Nodes`.
     Nodes(Vec<NodeRow>),
@@ -214,4 +267,36 @@ pub struct NodeRow {
     pub hold: Option<Hold>,
     /// Since when it is in this condition, in milliseconds since 1970.
     pub since_unix_ms: u64,
+    /// How far it is trusted, and why.
+    pub score: ScoreRow,
+    /// What was measured of its workers.
+    pub rates: Vec<RateRow>,
+}
+
+/// A Trusted Compute Score with its parts, in millionths.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScoreRow {
+    /// The score.
+    pub total_ppm: u32,
+    /// What backs its evidence.
+    pub attestation_ppm: u32,
+    /// How fast it was measured to be, against the pool's median.
+    pub hardware_ppm: u32,
+    /// How steady its network is.
+    pub network_ppm: u32,
+    /// How likely it stays.
+    pub uptime_ppm: u32,
+    /// How surely its results are valid.
+    pub results_ppm: u32,
+}
+
+/// Measured rates of one worker, in thousandths of a token a second; 0: not measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RateRow {
+    /// Its model.
+    pub model: ModelDigest,
+    /// Reading a prompt.
+    pub prefill_milli: u32,
+    /// Generating 1, 2, 4 and 8 answers at a time, all together.
+    pub decode_milli: [u32; 4],
 }

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 /// Protocol name and version in the TLS handshake.
 pub const ALPN: &[u8] = b"darkbloom/task/1";
 
-/// While a task runs, the node sends something at least this often, so that silence means trouble.
+/// While a task is in it, the worker gives a sign of life at least this often, and the node passes it on: silence means
+/// trouble in one of the two.
 pub const KEEP_ALIVE_MS: u64 = 250;
 /// Silence after which a client reports the node and gives up on it.
 pub const SILENCE_MS_MAX: u64 = 1_000;
@@ -22,8 +23,10 @@ pub enum Reply {
     Accepted,
     /// Sealed frames, in order.
     Frames(Vec<Vec<u8>>),
-    /// Still at work.
+    /// Still at work: the worker gave a sign of life.
     KeepAlive,
+    /// The machine's owner takes it back: go on elsewhere. Nothing follows.
+    HandedBack,
     /// The answer has ended; its last frame has been sent.
     Finished,
     /// The node or its worker did not take the task. Nothing of it was run.

@@ -27,6 +27,32 @@ pub enum Task {
         /// The texts, at least one.
         inputs: Vec<String>,
     },
+    /// How likely the model finds an answer that is given (teacher forcing). Nothing is generated.
+    Score {
+        /// What was answered.
+        prompt: Prompt,
+        /// The answer's tokens, at least one.
+        ids: Vec<u32>,
+    },
+}
+
+/// What an answer follows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Prompt {
+    /// A conversation, through the model's own chat template.
+    Chat(Vec<Message>),
+    /// A text as it stands.
+    Text(String),
+}
+
+impl Drop for Prompt {
+    fn drop(&mut self) {
+        match self {
+            // Messages wipe themselves.
+            Self::Chat(_) => {}
+            Self::Text(text) => text.zeroize(),
+        }
+    }
 }
 
 /// One message of a conversation.
@@ -47,6 +73,18 @@ pub struct Generation {
     pub stop: Vec<String>,
     /// How the next token is drawn.
     pub sampling: Sampling,
+    /// What of the answer is there already: another node wrote it before it was lost.
+    pub resume: Resume,
+}
+
+/// The beginning of an answer. The rest follows from exactly here: its tokens count to `max_tokens` and to the usage, and
+/// the text that they make is not sent again. Empty: the answer begins.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, Zeroize, ZeroizeOnDrop)]
+pub struct Resume {
+    /// Its tokens, at most [`limits::RESUME_TOKENS_MAX`].
+    pub ids: Vec<u32>,
+    /// Bytes of text that the asker has received.
+    pub text_bytes: u64,
 }
 
 /// How the next token is drawn. The names are those of OpenAI's API and of llama.cpp.
@@ -66,7 +104,8 @@ pub struct Sampling {
     pub presence_penalty: f32,
     /// Divides the logit of a token that occurred; 1 is none.
     pub repeat_penalty: f32,
-    /// The same seed draws the same tokens from the same logits; `None`: a random seed.
+    /// The same seed draws the same tokens from the same logits, each token by its number in the answer, so that a
+    /// resumed answer goes on with the same stream; `None`: a random seed.
     pub seed: Option<u32>,
 }
 
@@ -104,9 +143,7 @@ impl Task {
         let invalid = |why: &str| Err(TaskError::Invalid { message: why.to_owned() });
         let generation = match self {
             Self::Chat { messages, generation } => {
-                if messages.is_empty() || messages.len() > limits::MESSAGES_MAX {
-                    return invalid(&format!("a chat has between 1 and {} messages", limits::MESSAGES_MAX));
-                }
+                check_messages(messages)?;
                 generation
             }
             Self::Completion { generation, .. } => generation,
@@ -116,9 +153,26 @@ impl Task {
                 }
                 return Ok(());
             }
+            Self::Score { prompt, ids } => {
+                if ids.is_empty() || ids.len() > limits::RESUME_TOKENS_MAX {
+                    return invalid(&format!("a score has between 1 and {} tokens", limits::RESUME_TOKENS_MAX));
+                }
+                return match prompt {
+                    Prompt::Chat(messages) => check_messages(messages),
+                    Prompt::Text(_) => Ok(()),
+                };
+            }
         };
         generation.check()
     }
+}
+
+fn check_messages(messages: &[Message]) -> Result<(), TaskError> {
+    if messages.is_empty() || messages.len() > limits::MESSAGES_MAX {
+        let message = format!("a chat has between 1 and {} messages", limits::MESSAGES_MAX);
+        return Err(TaskError::Invalid { message });
+    }
+    Ok(())
 }
 
 impl Generation {
@@ -132,6 +186,9 @@ impl Generation {
         }
         if self.stop.iter().any(|stop| stop.is_empty() || stop.len() > limits::STOP_STRING_BYTES_MAX) {
             return invalid(format!("a stop string has between 1 and {} bytes", limits::STOP_STRING_BYTES_MAX));
+        }
+        if self.resume.ids.len() > limits::RESUME_TOKENS_MAX {
+            return invalid(format!("an answer is resumed after at most {} tokens", limits::RESUME_TOKENS_MAX));
         }
         let s = &self.sampling;
         for (name, value, low, high) in [
@@ -160,11 +217,13 @@ impl Drop for Task {
                 generation.stop.zeroize();
             }
             Self::Embedding { inputs } => inputs.zeroize(),
+            Self::Score { prompt: _, ids } => ids.zeroize(),
         }
     }
 }
 
-/// One piece of an answer, in order: `Started`, then `Tokens` or `Embedding`s, then `Done`; or `Failed` at any place.
+/// One piece of an answer, in order: `Started`, then `Tokens`, `Embedding`s or `Scores`, then `Done`; or `Failed` at any
+/// place.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum Frame {
     /// The worker took the task and read the prompt.
@@ -178,6 +237,9 @@ pub enum Frame {
         ids: Vec<u32>,
         /// Their text; may be empty while a stop string or a character is undecided.
         text: String,
+        /// For each id its natural log-probability under the model's own distribution, before temperature, penalties and
+        /// cuts. Every answer has them, so that one that is checked looks like any other.
+        log_probs: Vec<f32>,
     },
     /// The vector of one input.
     Embedding {
@@ -185,6 +247,13 @@ pub enum Frame {
         index: u32,
         /// Its vector, of length one.
         vector: Vec<f32>,
+    },
+    /// How likely the next of the given tokens are, in order.
+    Scores {
+        /// The natural log-probability of each.
+        log_probs: Vec<f32>,
+        /// That of the likeliest token in its place.
+        best: Vec<f32>,
     },
     /// The end of a complete answer. Nothing follows.
     Done {
@@ -210,9 +279,14 @@ impl Frame {
 impl Drop for Frame {
     fn drop(&mut self) {
         match self {
-            Self::Tokens { ids, text } => {
+            Self::Tokens { ids, text, log_probs } => {
                 ids.zeroize();
                 text.zeroize();
+                log_probs.zeroize();
+            }
+            Self::Scores { log_probs, best } => {
+                log_probs.zeroize();
+                best.zeroize();
             }
             Self::Embedding { vector, .. } => vector.zeroize(),
             Self::Started { .. } | Self::Done { .. } | Self::Failed { .. } => {}

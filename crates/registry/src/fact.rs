@@ -7,6 +7,7 @@ use protocol::{
     link::{ModelEntry, Role},
 };
 use serde::{Deserialize, Serialize};
+use trust::observations::{Observations, ObservationsError};
 
 /// One entry of a pool's log. Logs are kept: variants are added at the end only, and never change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,6 +32,15 @@ pub enum Fact {
         node: NodeId,
         /// When, in milliseconds since 1970.
         at_unix_ms: u64,
+    },
+    /// What was observed of a member up to an epoch; replaces what was before.
+    Observed {
+        /// Of which.
+        node: NodeId,
+        /// Up to which epoch: hours since 1970 ([`trust::observations::EPOCH_MS`]).
+        epoch: u64,
+        /// What.
+        observations: Observations,
     },
 }
 
@@ -120,6 +130,13 @@ pub enum Event {
         /// Which.
         node: NodeId,
     },
+    /// There are newer observations of a member.
+    Observed {
+        /// Of which.
+        node: NodeId,
+        /// Up to which epoch.
+        epoch: u64,
+    },
 }
 
 /// Why a fact is none. Nothing has changed.
@@ -150,6 +167,15 @@ pub enum Rejection {
     /// More than [`limits::MODELS_MAX`].
     #[error("the pool has {} models, more than that it cannot have", limits::MODELS_MAX)]
     ModelsFull,
+    /// Something else was agreed on for this epoch, or a later one.
+    #[error("observations of this machine up to epoch {epoch} are agreed on already")]
+    EpochPassed {
+        /// Up to which.
+        epoch: u64,
+    },
+    /// The observations are none.
+    #[error("{0}")]
+    Observations(#[from] ObservationsError),
 }
 
 /// A model that no pool can have.

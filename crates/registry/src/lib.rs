@@ -1,4 +1,5 @@
-//! What a pool agrees on: who its members are and which models it has. The replicated truth, as a pure function.
+//! What a pool agrees on: who its members are, what was observed of them, and which models it has. The replicated truth,
+//! as a pure function.
 //!
 //! A registry is the result of a log of [`Fact`]s. [`Registry::apply`] is deterministic and total: the same facts in the
 //! same order give the same registry on every machine, and any fact at all gives either events or a [`Rejection`].
@@ -32,6 +33,7 @@
 //! * a rejected fact changes nothing;
 //! * what a name or digest means never changes once it means something;
 //! * a member that was removed stays removed;
+//! * observations are of members, and of each epoch only once;
 //! * everything is bounded by [`protocol::limits`].
 
 mod fact;

@@ -8,6 +8,7 @@ use protocol::{
     link::{ModelEntry, Role},
 };
 use std::collections::BTreeMap;
+use trust::observations::Observations;
 
 /// The agreed state of a pool. [`Registry::default`] is the state before any fact.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,12 +16,20 @@ pub struct Registry {
     founded: Option<Founded>,
     members: BTreeMap<NodeId, Member>,
     models: Models,
+    // Of members only.
+    observed: BTreeMap<NodeId, Observed>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Founded {
     pool: PoolId,
     genesis: Genesis,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Observed {
+    epoch: u64,
+    observations: Observations,
 }
 
 /// A machine that is or was part of the pool.
@@ -62,6 +71,7 @@ impl Registry {
             Fact::MemberAdmitted { node, role, at_unix_ms } => self.admit(node, role, at_unix_ms)?,
             Fact::ModelAdded(entry) => self.models.add(entry)?,
             Fact::MemberRemoved { node, at_unix_ms } => self.remove(node, at_unix_ms)?,
+            Fact::Observed { node, epoch, observations } => self.observe(node, epoch, observations)?,
         };
         Ok(event.into_iter().collect())
     }
@@ -97,7 +107,41 @@ impl Registry {
             return Ok(None);
         }
         member.removed_unix_ms = Some(at_unix_ms);
+        self.observed.remove(&node);
         Ok(Some(Event::MemberRemoved { node }))
+    }
+
+    fn observe(&mut self, node: NodeId, epoch: u64, observations: Observations) -> Result<Option<Event>, Rejection> {
+        let member = self.members.get(&node).ok_or(Rejection::UnknownMember)?;
+        if member.removed_unix_ms.is_some() {
+            return Err(Rejection::Removed);
+        }
+        observations.check()?;
+        if let Some(agreed) = self.observed.get(&node) {
+            if agreed.epoch == epoch && agreed.observations == observations {
+                return Ok(None);
+            }
+            if agreed.epoch >= epoch {
+                return Err(Rejection::EpochPassed { epoch: agreed.epoch });
+            }
+        }
+        self.observed.insert(node, Observed { epoch, observations });
+        Ok(Some(Event::Observed { node, epoch }))
+    }
+
+    /// What was observed of a member, as agreed last.
+    pub fn observations(&self, node: NodeId) -> Option<&Observations> {
+        self.observed.get(&node).map(|observed| &observed.observations)
+    }
+
+    /// Up to which epoch a member's observations are agreed on.
+    pub fn observed_epoch(&self, node: NodeId) -> Option<u64> {
+        self.observed.get(&node).map(|observed| observed.epoch)
+    }
+
+    /// Every member's observations, by its id.
+    pub fn all_observations(&self) -> impl Iterator<Item = (NodeId, &Observations)> {
+        self.observed.iter().map(|(node, observed)| (*node, &observed.observations))
     }
 
     /// The pool's id, once it is founded.
@@ -210,6 +254,32 @@ mod tests {
         assert_eq!(registry.apply(removed), Ok(Vec::new()));
         assert_eq!(registry.apply(admitted(Role::Client)), Err(Rejection::Removed));
         assert!(!registry.is_member(NODE) && !registry.member(NODE).unwrap().has_role(Role::Node));
+    }
+
+    #[test]
+    fn members_are_observed_once_an_epoch_and_others_never() {
+        let mut registry = founded();
+        let observed = |epoch, memory_mib| Fact::Observed {
+            node: NODE,
+            epoch,
+            observations: Observations { memory_mib, ..Observations::default() },
+        };
+        assert_eq!(registry.apply(observed(1, 1)), Err(Rejection::UnknownMember));
+        registry.apply(Fact::MemberAdmitted { node: NODE, role: Role::Node, at_unix_ms: 1 }).unwrap();
+        assert_eq!(registry.apply(observed(5, 1)), Ok(vec![Event::Observed { node: NODE, epoch: 5 }]));
+        assert_eq!(registry.apply(observed(5, 1)), Ok(Vec::new()));
+        for stale in [observed(5, 2), observed(4, 1)] {
+            assert_eq!(registry.apply(stale), Err(Rejection::EpochPassed { epoch: 5 }));
+        }
+        assert_eq!(registry.apply(observed(6, 2)), Ok(vec![Event::Observed { node: NODE, epoch: 6 }]));
+        assert_eq!(registry.observations(NODE).map(|seen| seen.memory_mib), Some(2));
+        let mut impossible = Observations::default();
+        impossible.network.loss_ppm = 2_000_000;
+        let fact = Fact::Observed { node: NODE, epoch: 7, observations: impossible };
+        assert!(matches!(registry.apply(fact), Err(Rejection::Observations(_))));
+        registry.apply(Fact::MemberRemoved { node: NODE, at_unix_ms: 2 }).unwrap();
+        assert_eq!(registry.observations(NODE), None);
+        assert_eq!(registry.apply(observed(8, 1)), Err(Rejection::Removed));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use protocol::{
     link::{ModelEntry, Role},
 };
 use registry::{Fact, Genesis, Registry};
+use trust::observations::{Bin, Observations, Rates, Sessions};
 
 // Few enough of each that facts meet.
 fn node() -> impl Strategy<Value = NodeId> {
@@ -23,6 +24,32 @@ fn name() -> impl Strategy<Value = String> {
     ]
 }
 
+fn observations() -> impl Strategy<Value = Observations> {
+    let bins = proptest::collection::vec((0u8..180, any::<u16>(), any::<u16>()), 0..4);
+    let rates = proptest::collection::vec((0u8..6, any::<u32>(), any::<[u32; 4]>()), 0..4);
+    (bins, rates, any::<[u32; 6]>(), any::<bool>()).prop_map(|(bins, rates, numbers, sorted)| {
+        let bin = |(hour, departures_milli, exposure_milli)| Bin { hour, departures_milli, exposure_milli };
+        let rate =
+            |(model, prefill_milli, decode_milli)| (ModelDigest([model; 32]), Rates { prefill_milli, decode_milli });
+        let mut seen = Observations {
+            sessions: Sessions { bins: bins.into_iter().map(bin).collect() },
+            rates: rates.into_iter().map(rate).collect(),
+            memory_mib: numbers[0],
+            ..Observations::default()
+        };
+        (seen.network.samples, seen.network.jitter_us) = (numbers[1] as u16, numbers[2]);
+        seen.network.loss_ppm = numbers[3] % 1_100_000;
+        (seen.results.valid_milli, seen.results.invalid_milli) = (numbers[4], numbers[5]);
+        if sorted {
+            seen.sessions.bins.sort_unstable_by_key(|bin| bin.hour);
+            seen.sessions.bins.dedup_by_key(|bin| bin.hour);
+            seen.rates.sort_unstable_by_key(|(model, _)| *model);
+            seen.rates.dedup_by_key(|(model, _)| *model);
+        }
+        seen
+    })
+}
+
 fn fact() -> impl Strategy<Value = Fact> {
     let genesis = (proptest::collection::vec(node(), 0..3), 0u8..2, 0u64..2)
         .prop_map(|(orchestrators, secret, at)| Fact::Genesis(Genesis::new(orchestrators, &[secret; 32], at)));
@@ -37,7 +64,12 @@ fn fact() -> impl Strategy<Value = Fact> {
             Fact::ModelAdded(ModelEntry { name, aliases, digest, bytes: number, licence, created_unix_s: number })
         },
     );
-    prop_oneof![1 => genesis, 4 => admitted, 1 => removed, 6 => model]
+    let observed = (node(), 0u64..4, observations()).prop_map(|(node, epoch, observations)| Fact::Observed {
+        node,
+        epoch,
+        observations,
+    });
+    prop_oneof![1 => genesis, 4 => admitted, 1 => removed, 6 => model, 4 => observed]
 }
 
 /// A log that begins properly, most of the time.
@@ -89,6 +121,22 @@ proptest! {
             }
         }
         prop_assert_eq!(once, twice);
+    }
+
+    #[test]
+    fn only_members_are_observed_and_epochs_increase(facts in log()) {
+        let mut registry = Registry::default();
+        for fact in facts {
+            let before = registry.clone();
+            let _ = registry.apply(fact);
+            for (node, observations) in registry.all_observations() {
+                prop_assert!(registry.is_member(node));
+                prop_assert_eq!(observations.check(), Ok(()));
+                if before.observations(node).is_some_and(|old| old != observations) {
+                    prop_assert!(before.observed_epoch(node) < registry.observed_epoch(node));
+                }
+            }
+        }
     }
 
     #[test]

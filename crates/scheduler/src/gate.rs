@@ -16,10 +16,9 @@ pub fn gate(node: &LiveNode, model: ModelDigest, task: &Task<'_>, now: Now) -> O
         return Some(Hold::OutsideLocality);
     }
     match node.worker(model) {
-        None if node.workers.is_empty() => Some(Hold::Starting),
-        None => Some(Hold::OtherModel),
+        None => Some(without_worker(node)),
         Some(worker) if worker.hold.is_none() && worker.tier < policy.tier_min => Some(Hold::BelowTier),
-        Some(worker) => worker_standing(worker, now),
+        Some(worker) => worker_standing(node, worker, now),
     }
 }
 
@@ -30,9 +29,27 @@ pub fn standing(node: &LiveNode, now: Now) -> Option<Hold> {
     }
     let mut reasons = Vec::new();
     for worker in &node.workers {
-        reasons.push(worker_standing(worker, now)?);
+        reasons.push(worker_standing(node, worker, now)?);
     }
     reasons.into_iter().min_by_key(distance).or(Some(Hold::Starting))
+}
+
+/// Why `node` would get no task with this model, whatever the task, if so.
+pub(crate) fn model_standing(node: &LiveNode, model: ModelDigest, now: Now) -> Option<Hold> {
+    let reason = absent(node, now).or_else(|| node.hold.clone());
+    reason.or_else(|| match node.worker(model) {
+        None => Some(without_worker(node)),
+        Some(worker) => worker_standing(node, worker, now),
+    })
+}
+
+/// Why `node` gets no task with a model that it has no worker for.
+pub(crate) fn other_model_standing(node: &LiveNode, now: Now) -> Hold {
+    absent(node, now).or_else(|| node.hold.clone()).unwrap_or_else(|| without_worker(node))
+}
+
+fn without_worker(node: &LiveNode) -> Hold {
+    if node.workers.is_empty() { Hold::Starting } else { Hold::OtherModel }
 }
 
 fn absent(node: &LiveNode, now: Now) -> Option<Hold> {
@@ -43,23 +60,27 @@ fn absent(node: &LiveNode, now: Now) -> Option<Hold> {
     }
 }
 
-fn worker_standing(worker: &LiveWorker, now: Now) -> Option<Hold> {
+fn worker_standing(node: &LiveNode, worker: &LiveWorker, now: Now) -> Option<Hold> {
     if worker.hold.is_some() {
         return worker.hold.clone();
     }
     if !worker.is_current(now) {
         return Some(Hold::EvidenceExpired);
     }
-    (worker.tasks(now) >= u64::from(worker.capacity)).then_some(Hold::Full { slots: worker.slots })
+    if worker.tasks(now) >= u64::from(worker.places()) {
+        return Some(Hold::Full { slots: worker.slots });
+    }
+    node.record(worker.model).hold(node.attestation, now.steady_ms)
 }
 
 /// How far a reason is from going away by itself: where there are more reasons than can be told, the nearest are.
 pub(crate) fn distance(hold: &Hold) -> u8 {
     match hold {
-        Hold::Full { .. } => 0,
+        Hold::Full { .. } | Hold::Unproven => 0,
         Hold::Starting => 1,
-        Hold::EvidenceExpired | Hold::Refused { .. } | Hold::WorkerDown { .. } => 2,
-        Hold::Unresponsive | Hold::Draining | Hold::Excluded => 3,
+        Hold::EvidenceExpired | Hold::Refused { .. } | Hold::WorkerDown { .. } | Hold::Owner { .. } => 2,
+        Hold::Unresponsive | Hold::Draining | Hold::Excluded | Hold::Paused { .. } => 3,
+        Hold::Ejected { .. } | Hold::Probation => 3,
         Hold::BelowTier | Hold::OutsideLocality | Hold::OtherModel => 4,
         // `Left`, and whatever comes later.
         _ => 5,

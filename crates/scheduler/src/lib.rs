@@ -2,11 +2,12 @@
 //!
 //! ```
 //! use protocol::{
-//!     grant::{MatchRequest, ModelRef, Policy, Tier}, hold::Hold, ids::{ModelDigest, NodeId, TaskId},
-//!     link::{ModelEntry, Role},
+//!     grant::{MatchRequest, ModelRef, Policy, Priority, Purpose}, hold::Hold, ids::{ModelDigest, NodeId, TaskId},
+//!     link::ModelEntry,
 //! };
 //! use registry::{Fact, Genesis, Registry};
-//! use scheduler::{LiveNode, LiveWorker, Now, Presence, Task, rank};
+//! use scheduler::{Fleet, LiveNode, LiveWorker, Now, Rule, Task};
+//! use trust::score::Attestation;
 //!
 //! let digest = ModelDigest([3; 32]);
 //! let model = ModelEntry {
@@ -18,38 +19,56 @@
 //!
 //! let now = Now { unix_ms: 1_700_000_000_000, steady_ms: 1_000 };
 //! let node = |byte, active_tasks| LiveNode {
-//!     node: NodeId([byte; 32]), presence: Presence::Linked, silent_from_steady_ms: 7_000, probing: false,
-//!     doubted_until_steady_ms: 0, hold: None,
-//!     workers: vec![LiveWorker {
-//!         model: digest, tier: Tier::SelfSigned, issued_unix_ms: now.unix_ms, expires_unix_ms: now.unix_ms + 60_000,
-//!         slots: 4, capacity: 4, active_tasks, reserved: 0, reserved_until_steady_ms: 0, hold: None,
-//!     }],
+//!     silent_from_steady_ms: 7_000,
+//!     attestation: Attestation::Vouched,
+//!     workers: vec![LiveWorker { active_tasks, ..LiveWorker::new(digest, 4, 1_000_000_000) }],
+//!     ..LiveNode::new(NodeId([byte; 32]), now)
 //! };
-//! let live = [node(10, 3), node(11, 1), node(12, 4)];
-//! let request = MatchRequest {
+//! let mut fleet = Fleet::new(Rule::default());
+//! for live in [node(10, 3), node(11, 1), node(12, 4)] {
+//!     fleet.insert(live, now);
+//! }
+//! let mut request = MatchRequest {
 //!     task: TaskId([0; 16]), model: ModelRef::Name("default".into()), prompt_bucket_bytes: 4096,
-//!     answer_bucket_tokens: 0, policy: Policy::default(), exclude: Vec::new(),
+//!     answer_bucket_tokens: 0, policy: Policy::default(), exclude: Vec::new(), priority: Priority::Interactive,
+//!     purpose: Purpose::First, wait_ms_max: 0,
 //! };
-//! let task = Task { client: NodeId([9; 32]), request: &request };
 //!
-//! let ranking = rank(&pool, &live, &task, now, 42).expect("two nodes have a place");
-//! assert_eq!(ranking.candidates, [NodeId([11; 32]), NodeId([10; 32])], "the less loaded first, the full one never");
+//! let ranking = fleet.grant(&pool, &Task::new(NodeId([9; 32]), &request), now, 42).expect("two nodes have a place");
+//! let ranked: Vec<NodeId> = ranking.candidates.iter().map(|candidate| candidate.node).collect();
+//! assert_eq!(ranked, [NodeId([11; 32]), NodeId([10; 32])], "the less loaded first, the full one never");
+//! assert_eq!(fleet.get(ranked[0]).expect("it is there").workers[0].tasks(now), 2, "the task is on its way");
 //!
-//! let refusal = rank(&pool, &live[2..], &task, now, 42).expect_err("full");
-//! assert_eq!(refusal.reasons, [(NodeId([12; 32]), Hold::Full { slots: 4 })]);
+//! request.exclude = ranked;
+//! let refusal = fleet.grant(&pool, &Task::new(NodeId([9; 32]), &request), now, 42).expect_err("full");
+//! assert_eq!(refusal.reasons[0], (NodeId([12; 32]), Hold::Full { slots: 4 }));
 //! # Ok::<(), registry::Rejection>(())
 //! ```
 //!
 //! Invariants:
-//! * the same arguments give the same ranking, in whatever order the nodes come;
+//! * the same arguments give the same ranking;
 //! * gates come first: a node with a reason against it is never ranked, and a node that is not routable has a reason;
-//! * more load never improves a node's rank;
+//! * a better input never worsens a node's cost, and more load never improves its rank;
+//! * a node that fails everything gets at most [`record::USER_FAILURES_MAX`] users' tasks before it is ejected;
+//! * a decision looks at a bounded number of nodes, however many there are;
 //! * time stands in the arguments, and so does chance.
 
+pub mod budget;
+pub mod cost;
+mod fleet;
 mod gate;
 mod live;
+pub mod queue;
 mod rank;
+pub mod record;
+mod task;
 
+pub use budget::Budget;
+pub use cost::{Estimate, OnFailure, Rule, Sizes};
+pub use fleet::Fleet;
 pub use gate::{gate, standing};
-pub use live::{LiveNode, LiveWorker, Now, Presence};
-pub use rank::{Ranking, Task, rank};
+pub use live::{LiveNode, LiveWorker, Now, Presence, RESERVED_MS};
+pub use queue::{Ask, Queue, TooLong};
+pub use rank::{Ranked, Ranking};
+pub use record::{Ended, Record, Records};
+pub use task::Task;

@@ -8,6 +8,7 @@ use nix::{
 use serde_json::Value;
 use std::{
     fs::File,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     time::Duration,
@@ -16,6 +17,15 @@ use std::{
 /// Time for a start, with a model to load on a busy machine.
 const START_MAX: Duration = Duration::from_secs(120);
 const STOP_MAX: Duration = Duration::from_secs(40);
+
+/// The rules of an owner who has none.
+const LENT_ALWAYS: &str = r#"
+presence = "ignore"
+battery = "ignore"
+thermal = "ignore"
+memory_pressure = "ignore"
+other_load_percent_max = 100
+"#;
 
 /// The path of a built program.
 ///
@@ -52,9 +62,23 @@ impl Default for Home {
 }
 
 impl Home {
-    /// A fresh one.
+    /// A fresh one. Its owner lends the machine whatever happens on it: who runs the tests is most likely sitting there.
     pub fn new() -> Self {
-        Self { folder: tempfile::Builder::new().prefix("db-").tempdir().expect("a temporary folder") }
+        let home = Self { folder: tempfile::Builder::new().prefix("db-").tempdir().expect("a temporary folder") };
+        std::fs::DirBuilder::new().mode(0o700).create(home.path()).expect("a writable folder");
+        home.configure("");
+        home
+    }
+
+    /// Sets fields of `[lend]`, above those that ignore everything.
+    ///
+    /// # Panics
+    /// If this is not TOML.
+    pub fn configure(&self, lend: &str) {
+        let mut fields: toml::Table = LENT_ALWAYS.parse().expect("TOML");
+        fields.extend(lend.parse::<toml::Table>().expect("TOML"));
+        let config = toml::Table::from_iter([("lend".to_owned(), toml::Value::Table(fields))]);
+        std::fs::write(self.path().join("config.toml"), config.to_string()).expect("a writable folder");
     }
 
     /// The home directory.
@@ -76,7 +100,16 @@ impl Home {
 
     /// A `darkbloom` command in this home.
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program("darkbloom"));
+        self.own(Command::new(program("darkbloom")), arguments)
+    }
+
+    /// A `darkbloom` command in this home and in another network.
+    #[cfg(target_os = "linux")]
+    pub fn command_at(&self, place: &crate::network::Place, arguments: &[&str]) -> Command {
+        self.own(place.inside(&program("darkbloom").display().to_string()), arguments)
+    }
+
+    fn own(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).env("DARKBLOOM_HOME", self.path()).env_remove("DARKBLOOM_LOG").stdin(Stdio::null());
         command
     }
@@ -111,15 +144,16 @@ pub fn deterministic(home: &Home, step_ms: u64) -> Vec<String> {
 impl Daemon {
     /// Starts a process; `environment` is added to its own.
     pub fn start(home: Home, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = home.command(arguments);
+        command.envs(environment.iter().copied());
+        Self::spawn(home, command)
+    }
+
+    /// Starts a process from a command of its home.
+    pub fn spawn(home: Home, mut command: Command) -> Self {
         let (stdout, stderr) = (home.beside("stdout"), home.beside("stderr"));
         let append = |path: &Path| File::options().create(true).append(true).open(path).expect("a writable folder");
-        let child = home
-            .command(arguments)
-            .envs(environment.iter().copied())
-            .stdout(append(&stdout))
-            .stderr(append(&stderr))
-            .spawn()
-            .expect("the program starts");
+        let child = command.stdout(append(&stdout)).stderr(append(&stderr)).spawn().expect("the program starts");
         Self { home, child, stdout, stderr }
     }
 

@@ -1,7 +1,7 @@
 //! A client that does what a decent one would not: it holds a real ticket and real grants, and misuses them.
 
 use protocol::{
-    grant::{Grant, MatchReply, MatchRequest, ModelRef, Permit, Policy, WorkerEvidence},
+    grant::{Grant, MatchReply, MatchRequest, ModelRef, Permit, Policy, Priority, Purpose, WorkerEvidence},
     ids::TaskId,
     limits,
     link::{self, Hello, HelloReply, Question, Role},
@@ -51,6 +51,9 @@ impl Hostile {
             answer_bucket_tokens: 0,
             policy: Policy::default(),
             exclude: Vec::new(),
+            priority: Priority::Interactive,
+            purpose: Purpose::First,
+            wait_ms_max: 0,
         };
         let (mut sender, mut receiver) = self.link.open_stream().await.expect("a stream");
         sender.message(&Question::Match(request), limits::LINK_MESSAGE_BYTES_MAX).await.expect("sent");

@@ -43,6 +43,17 @@ pub async fn chat(base_url: &str, content: &str, max_tokens: u32) -> String {
     body["choices"][0]["message"]["content"].as_str().expect("content").to_owned()
 }
 
+/// A whole streamed answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Whole {
+    /// All of its text.
+    pub text: String,
+    /// Why it ended.
+    pub finish: String,
+    /// Its usage, where it was asked for.
+    pub usage: Value,
+}
+
 /// A streamed chat answer that is being read.
 pub struct Stream {
     response: reqwest::Response,
@@ -54,6 +65,7 @@ impl Stream {
     pub async fn start(base_url: &str, content: &str, max_tokens: u32) -> Self {
         let mut body = chat_body(content, max_tokens);
         body["stream"] = true.into();
+        body["stream_options"] = json!({"include_usage": true});
         let response = send(&format!("{base_url}/chat/completions"), &body).await;
         assert_eq!(response.status().as_u16(), 200);
         Self { response, pending: Vec::new() }
@@ -73,6 +85,33 @@ impl Stream {
             let bytes = self.response.chunk().await.ok()??;
             self.pending.extend_from_slice(&bytes);
         }
+    }
+
+    /// Reads to the end.
+    ///
+    /// # Panics
+    /// If the answer is an error, is cut off, or ends more than once.
+    pub async fn whole(&mut self) -> Whole {
+        let mut whole = Whole { text: String::new(), finish: String::new(), usage: Value::Null };
+        while let Some(data) = self.next().await {
+            if data == "[DONE]" {
+                assert!(!whole.finish.is_empty(), "it said why it ended");
+                return whole;
+            }
+            let value: Value = serde_json::from_str(&data).expect("JSON");
+            assert!(value["error"].is_null(), "{value} after {:?}", whole.text);
+            let choice = &value["choices"][0];
+            whole.text.push_str(choice["delta"]["content"].as_str().unwrap_or_default());
+            if let Some(finish) = choice["finish_reason"].as_str() {
+                assert_eq!(whole.finish, "", "it ends once");
+                finish.clone_into(&mut whole.finish);
+            }
+            if value["usage"].is_object() {
+                assert!(whole.usage.is_null(), "usage comes once");
+                whole.usage = value["usage"].clone();
+            }
+        }
+        panic!("cut off after {:?}", whole.text);
     }
 
     /// The next piece of text; `None` after the last.

@@ -13,11 +13,17 @@ pub mod daemon;
 mod deterministic;
 pub mod hostile;
 pub mod http;
+pub mod machines;
 #[cfg(target_os = "linux")]
 pub mod memory;
+#[cfg(target_os = "linux")]
+pub mod network;
+mod undisturbed;
 
 pub use daemon::{Daemon, Home, program, real_model};
-pub use deterministic::DeterministicEngine;
+pub use deterministic::{DeterministicEngine, DeterministicModel};
+pub use machines::{Blow, Machine};
+pub use undisturbed::undisturbed;
 
 use std::time::{Duration, Instant};
 

@@ -5,12 +5,24 @@ use protocol::{
     ids::NodeId,
 };
 use serde::{Serialize, de::DeserializeOwned};
+use std::time::Duration;
 
 /// A connection to a machine that has proven who it is.
 #[derive(Debug, Clone)]
 pub struct Connection {
     inner: iroh::endpoint::Connection,
     remote: NodeId,
+}
+
+/// What QUIC has measured on the way to a peer.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PathStats {
+    /// The smoothed round-trip time of the path in use (RFC 9002, section 5.3).
+    pub rtt: Duration,
+    /// Packets sent since the connection began, on every path.
+    pub sent_packets: u64,
+    /// Those of them that were lost.
+    pub lost_packets: u64,
 }
 
 /// Why a message was not sent.
@@ -76,6 +88,18 @@ impl Connection {
             let (send, receive) = self.inner.accept_bi().await.ok()?;
             Some((Sender::new(send), Receiver(receive)))
         })
+    }
+
+    /// What QUIC has measured so far. Costs a lock, no packet.
+    pub fn stats(&self) -> PathStats {
+        let connection = self.inner.stats();
+        let paths = self.inner.paths();
+        let rtt = paths.iter().find(|path| path.is_selected()).or_else(|| paths.iter().next()).map(|path| path.rtt());
+        PathStats {
+            rtt: rtt.unwrap_or_default(),
+            sent_packets: connection.sent_packets,
+            lost_packets: connection.lost_packets,
+        }
     }
 
     /// Whether it is still there, as far as is known.

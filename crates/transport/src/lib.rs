@@ -39,6 +39,6 @@ mod endpoint;
 /// iroh's takes minutes.
 pub type Boxed<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-pub use connection::{Connection, ReceiveError, Receiver, SendError, Sender};
+pub use connection::{Connection, PathStats, ReceiveError, Receiver, SendError, Sender};
 pub use endpoint::{BindError, ConnectError, HandshakeError, Incoming, Listen, Transport};
 pub use protocol::ids::NodeId;

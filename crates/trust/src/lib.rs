@@ -1,4 +1,4 @@
-//! Identity and evidence: who signs, and whether what is signed may be believed.
+//! Identity, evidence and scores: who signs, whether what is signed may be believed, and what was earned.
 //!
 //! Pure: a [`MachineKey`] is handed in, the time is an argument. Where a key is kept on disk is the program's business.
 //!
@@ -22,8 +22,12 @@
 //! Invariants: a signature over one kind of payload never verifies as another; verification is strict (RFC 8032, no
 //! small-order keys); nothing unverified leaves [`open`].
 
+pub mod canary;
 pub mod evidence;
 mod machine_key;
+pub mod observations;
 pub mod permit;
+pub mod score;
+pub mod survival;
 
 pub use machine_key::{MachineKey, SignatureError, open};

@@ -1,7 +1,9 @@
-//! The worker's command line. Parsed by hand: the program has five options, and what is not linked needs no audit.
+//! The worker's command line. Parsed by hand: the program has six options, and what is not linked needs no audit.
 
 use crate::sandbox::probe;
 use std::ffi::{OsStr, OsString};
+
+const DUTY_PERCENT: &str = "--duty-percent";
 
 /// What a worker takes of the machine; `None` is the engine's own default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -14,6 +16,8 @@ pub struct Options {
     pub threads: Option<u32>,
     /// Tokens of prompts that one step reads.
     pub batch_tokens: Option<u32>,
+    /// At most this share of the time is spent computing, 1 to 100: after each step the worker rests.
+    pub duty_percent: Option<u32>,
 }
 
 impl Options {
@@ -24,12 +28,13 @@ impl Options {
         named.into_iter().filter_map(|(name, value)| value.map(|value| format!("{name}={value}"))).collect()
     }
 
-    fn named(&mut self) -> [(&'static str, &mut Option<u32>); 4] {
+    fn named(&mut self) -> [(&'static str, &mut Option<u32>); 5] {
         [
             ("--context-tokens", &mut self.context_tokens),
             ("--slots", &mut self.slots),
             ("--threads", &mut self.threads),
             ("--batch-tokens", &mut self.batch_tokens),
+            (DUTY_PERCENT, &mut self.duty_percent),
         ]
     }
 }
@@ -43,6 +48,12 @@ pub enum ArgumentError {
         "unknown argument `{argument}`; a worker is started by a node daemon, by hand only as `darkbloom-worker probe`"
     )]
     Unknown {
+        /// The argument.
+        argument: String,
+    },
+    /// A share of the time that is none.
+    #[error("`{argument}`: expected a percentage from 1 to 100")]
+    Percentage {
         /// The argument.
         argument: String,
     },
@@ -94,8 +105,12 @@ fn with_option(mut options: Options, argument: &&OsStr) -> Result<Options, Argum
     let (name, value) = argument.to_str().and_then(|text| text.split_once('=')).ok_or_else(|| unknown(argument))?;
     let known = options.named().into_iter().find(|(known, _)| *known == name);
     let (_, place) = known.ok_or_else(|| unknown(argument))?;
-    let number = value.parse();
-    *place = Some(number.map_err(|_| ArgumentError::Number { argument: argument.to_string_lossy().into_owned() })?);
+    let whole = || argument.to_string_lossy().into_owned();
+    let number = value.parse().map_err(|_| ArgumentError::Number { argument: whole() })?;
+    if name == DUTY_PERCENT && !(1..=100).contains(&number) {
+        return Err(ArgumentError::Percentage { argument: whole() });
+    }
+    *place = Some(number);
     Ok(options)
 }
 
@@ -109,7 +124,13 @@ mod tests {
 
     #[test]
     fn options_round_trip() {
-        let options = Options { context_tokens: Some(4096), slots: Some(8), threads: None, batch_tokens: Some(1) };
+        let options = Options {
+            context_tokens: Some(4096),
+            slots: Some(8),
+            threads: None,
+            batch_tokens: Some(1),
+            duty_percent: Some(40),
+        };
         let arguments = options.arguments();
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         assert_eq!(parse(&arguments), Ok(Command::Work(options)));
@@ -122,6 +143,9 @@ mod tests {
             [&["--slots"][..], &["--slots", "8"], &["--gpu=1"], &["probe", "--confined"], &["probe-inside"]]
         {
             assert!(matches!(parse(arguments), Err(ArgumentError::Unknown { .. })), "{arguments:?}");
+        }
+        for argument in ["--duty-percent=0", "--duty-percent=101"] {
+            assert!(matches!(parse(&[argument]), Err(ArgumentError::Percentage { .. })));
         }
         assert!(matches!(parse(&["--slots=-1"]), Err(ArgumentError::Number { .. })));
         assert_eq!(parse(&["probe", "--unconfined"]), Ok(Command::Probe { unconfined: true }));

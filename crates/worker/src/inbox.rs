@@ -6,7 +6,7 @@ use std::{
     collections::{HashSet, VecDeque},
     mem,
     sync::{Condvar, Mutex, MutexGuard},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 /// Tasks that wait for a slot. A node that is so far behind had better say so: the client's grant holds other nodes.
@@ -39,7 +39,10 @@ pub(crate) struct Orders {
 #[derive(Default)]
 pub(crate) struct Inbox {
     state: Mutex<State>,
+    /// For the engine's thread: there is an order.
     changed: Condvar,
+    /// For the thread that gives signs of life: the first task came, or the last one has gone.
+    occupancy: Condvar,
 }
 
 #[derive(Default)]
@@ -71,6 +74,7 @@ impl Inbox {
     pub(crate) fn add(&self, opened: Opened) {
         let mut state = self.lock();
         state.active.insert(opened.id);
+        self.occupancy.notify_one();
         state.waiting_bytes += opened.bytes;
         state.waiting.push_back(opened);
         self.changed.notify_one();
@@ -82,6 +86,7 @@ impl Inbox {
             let dropped = state.waiting.remove(index).expect("just found there");
             state.waiting_bytes -= dropped.bytes;
             state.active.remove(&id);
+            self.tell_if_vacant(&state);
         } else if state.active.contains(&id) && !state.cancel.contains(&id) {
             state.cancel.push(id);
             self.changed.notify_one();
@@ -103,6 +108,7 @@ impl Inbox {
     pub(crate) fn ended(&self, id: TaskId) {
         let mut state = self.lock();
         state.active.remove(&id);
+        self.tell_if_vacant(&state);
         // It ended by itself before it could be stopped; a later task of the same id is another.
         state.cancel.retain(|cancelled| *cancelled != id);
     }
@@ -115,7 +121,7 @@ impl Inbox {
     /// As [`Self::take`], but waits until there is an order or `until` has come.
     pub(crate) fn wait(&self, free_slots: usize, until: Instant) -> Orders {
         let mut state = self.lock();
-        while state.is_idle() {
+        while state.is_idle(free_slots) {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 break;
@@ -125,14 +131,38 @@ impl Inbox {
         state.take(free_slots)
     }
 
+    /// Returns when a task waits or runs.
+    pub(crate) fn wait_occupied(&self) {
+        let mut state = self.lock();
+        while state.active.is_empty() {
+            state = self.occupancy.wait(state).expect("a panic ends the process");
+        }
+    }
+
+    /// Waits until no task waits or runs, for `at_most`; whether that is so.
+    pub(crate) fn wait_vacant(&self, at_most: Duration) -> bool {
+        let occupied = |state: &mut State| !state.active.is_empty();
+        let waited = self.occupancy.wait_timeout_while(self.lock(), at_most, occupied);
+        !waited.expect("a panic ends the process").1.timed_out()
+    }
+
+    fn tell_if_vacant(&self, state: &State) {
+        if state.active.is_empty() {
+            self.occupancy.notify_one();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("a panic ends the process")
     }
 }
 
 impl State {
-    fn is_idle(&self) -> bool {
-        self.waiting.is_empty() && self.cancel.is_empty() && !self.shutdown && self.cut_off.is_none()
+    fn is_idle(&self, free_slots: usize) -> bool {
+        (self.waiting.is_empty() || free_slots == 0)
+            && self.cancel.is_empty()
+            && !self.shutdown
+            && self.cut_off.is_none()
     }
 
     fn take(&mut self, free_slots: usize) -> Orders {

@@ -24,13 +24,18 @@
 //!   [`protocol::ipc::Rejection`], which the daemon counts, and nothing else happens;
 //! * content is in memory only, is wiped after use, and never logged: once the model is loaded standard error leads
 //!   nowhere, and a panic ends the process at once without a message;
-//! * every queue has a bound; cancelling takes at most one step of the engine;
+//! * every queue has a bound; cancelling takes at most one step of the engine, and interrupts a rest;
+//! * while a task waits or runs there is a sign of life in every [`protocol::stream::KEEP_ALIVE_MS`], however long a step
+//!   takes; a process that does not run gives none, and an idle one neither;
+//! * of the time it computes no more than [`Options::duty_percent`];
 //! * the process never outlives the daemon's end of the socket.
 
 pub mod launch;
 pub mod sandbox;
 
+mod alive;
 mod arguments;
+mod duty;
 mod exit;
 mod inbox;
 mod keys;
@@ -42,6 +47,7 @@ pub use arguments::{ArgumentError, Options};
 pub use exit::Exit;
 
 use arguments::Command;
+use duty::Duty;
 use engine::Engine;
 use inbox::Inbox;
 use keys::{KeyRing, Rotation};
@@ -122,7 +128,10 @@ fn work(options: &Options, load: impl FnOnce(&Path, &Options) -> Result<Box<dyn 
             return Exit::Sandbox;
         }
     };
-    let exit = serve::serve(&mut *engine, &inbox, &outbox, &keys, &report);
+    let signs = (Arc::clone(&inbox), Arc::clone(&outbox));
+    std::thread::spawn(move || alive::run(&signs.0, &signs.1, alive::PERIOD));
+    let duty = Duty::of_percent(options.duty_percent.unwrap_or(100));
+    let exit = serve::serve(&mut *engine, &inbox, &outbox, &keys, &report, duty);
     keys.lock().expect("a panic ends the process").clear();
     // At once: memory goes back to the owner of the machine without the engine's library taking it apart first.
     exit.now()

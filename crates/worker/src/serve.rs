@@ -2,6 +2,7 @@
 
 use crate::{
     Exit,
+    duty::Duty,
     inbox::{Inbox, Opened},
     keys::KeyRing,
     outbox::Outbox,
@@ -45,6 +46,7 @@ pub(crate) fn serve(
     outbox: &Outbox,
     keys: &Mutex<KeyRing>,
     report: &Report,
+    mut duty: Duty,
 ) -> Exit {
     let keys = || keys.lock().expect("a panic ends the process");
     outbox.put(&ready(engine, keys(), report));
@@ -61,7 +63,13 @@ pub(crate) fn serve(
         drop(ring);
 
         let free = engine.free_slots();
-        let orders = if serving.running.is_empty() { inbox.wait(free, next_turn) } else { inbox.take(free) };
+        let resting = duty.rests_until(now);
+        // A rest is due also where nothing runs any more; orders are taken during it.
+        let orders = match resting {
+            Some(until) => inbox.wait(free, until.min(next_turn)),
+            None if serving.running.is_empty() => inbox.wait(free, next_turn),
+            None => inbox.take(free),
+        };
         if let Some(exit) = orders.cut_off {
             return exit;
         }
@@ -75,7 +83,13 @@ pub(crate) fn serve(
         for opened in orders.start {
             serving.start(engine, opened);
         }
-        if !serving.running.is_empty() && serving.step(engine).is_err() {
+        if resting.is_some() || serving.running.is_empty() {
+            continue;
+        }
+        let begin = Instant::now();
+        let result = serving.step(engine);
+        duty.worked(begin, Instant::now());
+        if result.is_err() {
             // Every task has been told; the engine cannot go on. The exit code says the rest.
             let _ = outbox.flush();
             return Exit::Engine;

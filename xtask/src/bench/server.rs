@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -14,6 +15,10 @@ use super::{CONTEXT_TOKENS, SLOTS, Settings};
 use crate::failure::{Failure, on_path};
 use crate::process::command;
 use crate::workspace::Workspace;
+
+/// The rules of an owner who has none: measuring is load.
+const LENT_ALWAYS: &str = "[lend]\npresence = \"ignore\"\nbattery = \"ignore\"\nthermal = \"ignore\"\n\
+                           memory_pressure = \"ignore\"\nother_load_percent_max = 100\n";
 
 /// How long a program may load a model.
 const START: Duration = Duration::from_secs(180);
@@ -125,8 +130,12 @@ impl Server {
 
 /// `darkbloom` with one of its commands, on a home of its own.
 pub(super) fn darkbloom(workspace: &Workspace, settings: &Settings, subcommand: &str) -> Command {
+    let home = settings.folder.join(subcommand);
+    // Whoever measures sits at the machine. A home that cannot be written is told by the command itself.
+    let _ = fs::DirBuilder::new().recursive(true).mode(0o700).create(&home);
+    let _ = fs::write(home.join("config.toml"), LENT_ALWAYS);
     let mut command = command(workspace, workspace.binary("darkbloom"));
-    command.arg(subcommand).arg("--home").arg(settings.folder.join(subcommand)).stdin(Stdio::null());
+    command.arg(subcommand).arg("--home").arg(home).stdin(Stdio::null());
     command
 }
 

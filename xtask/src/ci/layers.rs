@@ -12,9 +12,10 @@ const ROWS: &[&[&str]] = &[
     &["trust"],
     &["registry"],
     &["scheduler"],
-    &["transport", "swarm", "engine"],
-    &["client", "node", "orchestrator", "worker"],
-    &["gateway", "testbed"],
+    &["transport", "swarm", "engine", "owner"],
+    &["client", "node", "worker"],
+    &["orchestrator"],
+    &["gateway", "testbed", "sim"],
     &["darkbloom"],
 ];
 

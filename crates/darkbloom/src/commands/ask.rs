@@ -48,7 +48,7 @@ pub async fn read(answer: &mut Answer, mut print: impl FnMut(&str)) -> Result<Wh
                 whole.push_str(text);
             }
             Frame::Done { finish, usage } => return Ok(Whole { text: whole, finish: *finish, usage: *usage }),
-            Frame::Started { .. } | Frame::Embedding { .. } | Frame::Failed { .. } => {}
+            Frame::Started { .. } | Frame::Embedding { .. } | Frame::Scores { .. } | Frame::Failed { .. } => {}
         }
     }
     Err(Failure::new("the answer broke off"))

@@ -2,9 +2,10 @@
 
 use crate::{
     cli::{GatewayArguments, LendArguments, NetworkArguments},
-    control::Control,
+    control::{Control, Question},
     failure::Failure,
     home::{Home, HomeLock, KeyRole},
+    lending::Lending,
     models::Ready,
     report::{self, Status},
 };
@@ -12,7 +13,7 @@ use client::{Client, ClientConfig};
 use gateway::{ApiKey, Gateway, GatewayConfig, Limits};
 use node::{Node, NodeConfig, WorkerSettings};
 use orchestrator::{Orchestrator, OrchestratorConfig};
-use protocol::ticket::Ticket;
+use protocol::{hold::Hold, ticket::Ticket};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -41,6 +42,7 @@ pub async fn start_node(
     network: &NetworkArguments,
     ticket: Ticket,
     model: Ready,
+    lending: &Lending,
 ) -> Result<Arc<Node>, Failure> {
     let config = NodeConfig {
         key: home.key(KeyRole::Node)?,
@@ -50,14 +52,30 @@ pub async fn start_node(
         worker_program: worker_program(lend.worker.as_deref())?,
         model: model.entry,
         model_file: model.file,
-        worker: WorkerSettings { context_tokens: lend.context, slots: lend.slots, threads: lend.threads },
+        worker: WorkerSettings {
+            context_tokens: lend.context,
+            slots: lend.slots,
+            threads: lending.threads(lend.threads),
+            duty_percent: lending.settings.gpu_share_percent,
+            memory_bytes_max: lending.memory_bytes_max(),
+        },
+        holds: lending.holds(home),
     };
     let node = Node::start(config).await.map_err(|error| {
-        let denied = matches!(error, node::StartError::Denied(_));
+        let hint = match &error {
+            node::StartError::Denied(_) => Some("`darkbloom status` on the pool's machine shows its current ticket"),
+            node::StartError::Memory(_) => Some("choose a smaller model, or raise `memory_bytes_max` in config.toml"),
+            _ => None,
+        };
         let failure = Failure::new(error);
-        if denied { failure.hint("`darkbloom status` on the pool's machine shows its current ticket") } else { failure }
+        match hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
     })?;
-    Ok(Arc::new(node))
+    let node = Arc::new(node);
+    lending.follow(&node);
+    Ok(node)
 }
 
 /// The worker's program: the one that was named, else the one beside this program.
@@ -118,6 +136,7 @@ pub struct Parts {
     pub node: Option<Arc<Node>>,
     pub client: Option<Client>,
     pub gateway: Option<SocketAddr>,
+    pub lending: Option<Arc<Lending>>,
 }
 
 impl Parts {
@@ -146,11 +165,33 @@ pub fn announce(home: &Home, lock: &HomeLock, pool: String, parts: &Parts) -> Re
         pool: Some(pool),
         ..Status::default()
     };
-    let parts = parts.clone();
-    let control = Control::listen(home, move || status(base.clone(), &parts))?;
+    let (parts, own) = (parts.clone(), home.clone());
+    let control = Control::listen(home, move |question| {
+        obey(&own, &parts, question).map_err(|failure| failure.to_string())?;
+        Ok(status(base.clone(), &parts))
+    })?;
     // Nobody listens where there is no service manager.
     let _ = sd_notify::notify(false, &[sd_notify::NotifyState::Ready]);
     Ok(control)
+}
+
+/// Does what the owner says.
+fn obey(home: &Home, parts: &Parts, question: Question) -> Result<(), Failure> {
+    let Some(node) = &parts.node else { return Ok(()) };
+    match question {
+        Question::Status => {}
+        Question::Pause { until_unix_ms } => {
+            // First the machine, then what is remembered of it.
+            node.pause(until_unix_ms);
+            home.write_paused(Some(&Hold::Paused { until_unix_ms }))?;
+        }
+        Question::Resume => {
+            node.resume();
+            home.write_paused(None)?;
+        }
+        Question::Drain => node.drain(),
+    }
+    Ok(())
 }
 
 fn status(mut status: Status, parts: &Parts) -> Status {
@@ -162,7 +203,8 @@ fn status(mut status: Status, parts: &Parts) -> Status {
         status.models = Some(report::models(orchestrator.models()));
     }
     if let Some(node) = &parts.node {
-        status.add_node(node.status());
+        let verdict = parts.lending.as_ref().map(|lending| lending.verdict()).unwrap_or_default();
+        status.add_node(node.status(), &verdict);
     }
     if let (Some(address), Some(client)) = (parts.gateway, &parts.client) {
         status.roles.push("gateway".to_owned());

@@ -9,6 +9,7 @@ use crate::{
     report::{Check, Doctor, Status, Verdict},
 };
 use indicatif::HumanBytes;
+use owner::Purpose;
 use std::{
     process::{ExitCode, Stdio},
     time::Duration,
@@ -21,8 +22,8 @@ const PROBE_TIME_MAX: Duration = Duration::from_secs(20);
 const DISK_BYTES_MIN: u64 = 1 << 30;
 
 pub async fn run(home: &Home, arguments: &OutputArguments) -> Result<ExitCode, Failure> {
-    let running = control::ask(home).await?;
-    let mut checks = vec![home_check(home), disk_check(home), daemon_check(running.as_ref())];
+    let running = control::ask(home, control::Question::Status).await?;
+    let mut checks = vec![home_check(home), disk_check(home), lending_check(home), daemon_check(running.as_ref())];
     let (sandbox_check, sandbox) = sandbox_checks().await;
     checks.push(sandbox_check);
     checks.push(model_check(home).await);
@@ -100,6 +101,17 @@ fn disk_check(home: &Home) -> Check {
             }
         }
         Err(error) => check("disk", Verdict::Warning, format!("cannot be read: {error}")),
+    }
+}
+
+fn lending_check(home: &Home) -> Check {
+    let path = home.config();
+    match home.lend_settings(Purpose::Join) {
+        Ok(_) if path.exists() => check("lending", Verdict::Ok, format!("as {} says", path.display())),
+        Ok(_) => check("lending", Verdict::Ok, format!("with the defaults; {} can change them", path.display())),
+        Err(error) => {
+            hinted("lending", Verdict::Failed, error.to_string(), "docs/LENDING.md has every field with its values")
+        }
     }
 }
 

@@ -8,9 +8,11 @@ use crate::{
     cli::JoinArguments,
     failure::Failure,
     home::{Home, HomeLock, KeyRole},
+    lending::{self, Lending},
     models::{self, Wanted},
     shutdown,
 };
+use owner::Purpose;
 use protocol::ticket::Ticket;
 use std::process::ExitCode;
 
@@ -18,6 +20,8 @@ pub async fn run(home: &Home, arguments: JoinArguments) -> Result<ExitCode, Fail
     let lock = home.lock("join")?;
     let stop = shutdown::on_signal()?;
     daemon::worker_program(arguments.lend.worker.as_deref())?;
+    // A mistake in the settings is told before a download, not after it.
+    let lending = Lending::start(home, Purpose::Join)?;
     let ticket = match arguments.ticket {
         Some(ticket) => ticket,
         None => home.ticket()?,
@@ -27,15 +31,15 @@ pub async fn run(home: &Home, arguments: JoinArguments) -> Result<ExitCode, Fail
             Some(model) => Wanted::parse(model),
             None => default_of(home, &ticket).await?,
         };
-        models::prepare(home, &wanted).await
+        models::prepare(home, &wanted, lending.settings.disk_bytes_max).await
     });
     let Some(model) = prepared.await? else { return Ok(ExitCode::SUCCESS) };
     let model_name = model.entry.name.clone();
-    let node = daemon::start_node(home, &arguments.lend, &arguments.network, ticket.clone(), model).await?;
-    let parts = Parts { node: Some(node.clone()), ..Parts::default() };
+    let node = daemon::start_node(home, &arguments.lend, &arguments.network, ticket.clone(), model, &lending).await?;
+    let parts = Parts { node: Some(node.clone()), lending: Some(lending), ..Parts::default() };
     let result = lend(home, &lock, &ticket, &parts, async {
         eprintln!("loading {model_name}");
-        node.ready().await;
+        lending::ready(&node).await;
         println!("lending this machine to pool {} as node {}", ticket.pool.short(), node.id());
         eprintln!("Ctrl-C ends it; `darkbloom status` says what it does");
     });

@@ -4,23 +4,22 @@ use crate::{
     cli::{ModelsCommand, OutputArguments},
     failure::Failure,
     home::Home,
-    models,
+    models::{self, digest_of},
     report::CatalogueModel,
 };
 use indicatif::HumanBytes;
-use protocol::ids::ModelDigest;
+use owner::Purpose;
 use std::process::ExitCode;
-use swarm::{
-    catalogue::Catalogue,
-    entry::{Entry, Hash},
-    store::Store,
-};
+use swarm::{catalogue::Catalogue, entry::Entry, store::Store};
 
 pub async fn run(home: &Home, command: ModelsCommand) -> Result<ExitCode, Failure> {
     match command {
         ModelsCommand::Ls(arguments) => list(home, &arguments)?,
         ModelsCommand::Pull { name } => {
-            let model = models::pull(home, &name).await?;
+            let model = {
+                let disk_bytes_max = home.lend_settings(Purpose::Join)?.disk_bytes_max;
+                models::pull(home, &name, disk_bytes_max).await?
+            };
             let origin = model.origin.unwrap_or_else(|| "here already".to_owned());
             eprintln!("{} ({}), verified: {origin}", model.name, HumanBytes(model.bytes));
             println!("{}", model.path.display());
@@ -64,13 +63,6 @@ fn row(store: &Store, entry: &Entry) -> Result<CatalogueModel, Failure> {
         digest: digest.map(|digest| digest.to_string()),
         here: digest.is_some_and(|digest| store.contains(digest)),
     })
-}
-
-fn digest_of(store: &Store, entry: &Entry) -> Result<Option<ModelDigest>, Failure> {
-    match entry.hash {
-        Hash::Blake3(digest) => Ok(Some(digest)),
-        Hash::Learned => Ok(store.learned(&entry.name)?.map(|learned| learned.blake3)),
-    }
 }
 
 fn path(home: &Home, name: &str) -> Result<String, Failure> {

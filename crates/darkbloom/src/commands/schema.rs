@@ -7,10 +7,11 @@ use std::process::ExitCode;
 pub fn run(arguments: &SchemaArguments) -> Result<ExitCode, Failure> {
     let fail = |error| Failure::new(format!("cannot write to {}: {error}", arguments.dir.display()));
     std::fs::create_dir_all(&arguments.dir).map_err(fail)?;
-    let schemas: [(&str, Schema); 4] = [
+    let schemas: [(&str, Schema); 5] = [
         ("status", schema_for!(report::Status)),
         ("doctor", schema_for!(report::Doctor)),
         ("run", schema_for!(report::Answer)),
+        ("sim", schema_for!(sim::report::Report)),
         ("models-ls", schema_for!(Vec<report::CatalogueModel>)),
     ];
     for (name, schema) in schemas {

@@ -7,10 +7,11 @@ use crate::{
     home::Home,
     report::{Reason, Status},
 };
+use jiff::{Timestamp, tz::TimeZone};
 use std::process::ExitCode;
 
 pub async fn run(home: &Home, arguments: &OutputArguments) -> Result<ExitCode, Failure> {
-    let running = control::ask(home).await?;
+    let running = control::ask(home, control::Question::Status).await?;
     let code = if running.is_some() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     let status = running.unwrap_or_else(|| Status {
         home: home.path().display().to_string(),
@@ -55,6 +56,9 @@ fn text(status: &Status) -> String {
             Some(reasons) => lines.extend(reasons.iter().map(|reason| held("work      held back", reason))),
         }
     }
+    for unwatched in status.unwatched.iter().flatten() {
+        lines.push(format!("unwatched {}: {}", unwatched.rule, unwatched.why));
+    }
     for model in status.models.iter().flatten() {
         let default = if model.default { " (default)" } else { "" };
         lines.push(format!("model     {}{default}: {} ready", model.name, nodes(model.ready_nodes)));
@@ -75,7 +79,16 @@ fn text(status: &Status) -> String {
 
 fn held(what: &str, reason: &Reason) -> String {
     let remedy = reason.remedy.as_ref().map_or_else(String::new, |remedy| format!(" (hint: {remedy})"));
-    format!("{what}: {}{remedy}", reason.message)
+    let lifts = reason.lifts_at.as_ref().map_or_else(String::new, |at| format!(", until {} as things are", local(at)));
+    format!("{what}: {}{lifts}{remedy}", reason.message)
+}
+
+/// A time as the clock on the wall shows it.
+fn local(rfc3339: &str) -> String {
+    match rfc3339.parse::<Timestamp>() {
+        Ok(at) => at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => rfc3339.to_owned(),
+    }
 }
 
 fn nodes(count: u32) -> String {

@@ -8,10 +8,12 @@ use crate::{
     cli::UpArguments,
     failure::Failure,
     home::{Home, HomeLock, KeyRole},
+    lending::{self, Lending},
     models::{self, Ready, Wanted},
     shutdown,
 };
-use std::process::ExitCode;
+use owner::Purpose;
+use std::{process::ExitCode, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
 pub async fn run(home: &Home, arguments: UpArguments) -> Result<ExitCode, Failure> {
@@ -19,10 +21,13 @@ pub async fn run(home: &Home, arguments: UpArguments) -> Result<ExitCode, Failur
     let stop = shutdown::on_signal()?;
     // Looked for first: nobody wants to learn after a download that the program is missing.
     daemon::worker_program(arguments.lend.worker.as_deref())?;
+    let lending = Lending::start(home, Purpose::Up)?;
     let wanted = arguments.lend.model.as_deref().map_or_else(Wanted::default, Wanted::parse);
-    let Some(model) = unless(&stop, models::prepare(home, &wanted)).await? else { return Ok(ExitCode::SUCCESS) };
-    let mut parts = Parts::default();
-    let result = serve(home, &arguments, &lock, model, &mut parts, &stop).await;
+    let Some(model) = unless(&stop, models::prepare(home, &wanted, lending.settings.disk_bytes_max)).await? else {
+        return Ok(ExitCode::SUCCESS);
+    };
+    let mut parts = Parts { lending: Some(Arc::clone(&lending)), ..Parts::default() };
+    let result = serve(home, &arguments, &lock, (model, &lending), &mut parts, &stop).await;
     parts.shutdown().await;
     result
 }
@@ -31,7 +36,7 @@ async fn serve(
     home: &Home,
     arguments: &UpArguments,
     lock: &HomeLock,
-    model: Ready,
+    (model, lending): (Ready, &Lending),
     parts: &mut Parts,
     stop: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
@@ -41,7 +46,7 @@ async fn serve(
     let gateway = daemon::bind_gateway(&arguments.gateway, client).await?;
     let address = *parts.gateway.insert(gateway.local_addr());
     let model_name = model.entry.name.clone();
-    let node = daemon::start_node(home, &arguments.lend, &arguments.network, ticket.clone(), model).await?;
+    let node = daemon::start_node(home, &arguments.lend, &arguments.network, ticket.clone(), model, lending).await?;
     let node = parts.node.insert(node).clone();
     let _control = daemon::announce(home, lock, ticket.pool.to_string(), parts)?;
 
@@ -49,7 +54,7 @@ async fn serve(
     let serving = tokio::spawn(gateway.serve(gateway_stop.clone()));
     eprintln!("loading {model_name}");
     let outcome = unless(stop, async {
-        node.ready().await;
+        lending::ready(&node).await;
         if let Some(prompt) = &arguments.prompt {
             first_prompt::ask(&daemon::base_url(address), prompt, &arguments.gateway).await?;
         }

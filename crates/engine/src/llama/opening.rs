@@ -29,9 +29,10 @@ impl Opening {
         Self { tokens, held: vec![0; slots] }
     }
 
-    /// Tokens of `prompt` that the slot's cells hold already. The last one is read in any case: its logits are needed.
-    pub(super) fn reuse(&mut self, slot: usize, prompt: &[i32]) -> usize {
-        let reused = common(&self.tokens, prompt).min(self.held[slot]).min(prompt.len().saturating_sub(1));
+    /// Tokens of `prompt` that the slot's cells hold already, at most `most`: from there on logits are needed, so that the
+    /// tokens are read in any case.
+    pub(super) fn reuse(&mut self, slot: usize, prompt: &[i32], most: usize) -> usize {
+        let reused = common(&self.tokens, prompt).min(self.held[slot]).min(most);
         self.held[slot] = reused;
         reused
     }
@@ -76,10 +77,10 @@ mod tests {
         assert_eq!(opening.missing(0), (0, &[1, 2, 3, 4][..]));
         opening.add(0, 4);
         assert_eq!(opening.missing(0), (4, &[][..]));
-        assert_eq!(opening.reuse(0, &[1, 2, 3, 4, 7]), 4);
-        assert_eq!(opening.reuse(1, &[1, 2, 3, 4, 7]), 0, "another slot holds nothing yet");
-        assert_eq!(opening.reuse(0, &[1, 2, 3, 4]), 3, "the last token is read again");
-        assert_eq!(opening.reuse(0, &[1, 8]), 1);
+        assert_eq!(opening.reuse(0, &[1, 2, 3, 4, 7], 4), 4);
+        assert_eq!(opening.reuse(1, &[1, 2, 3, 4, 7], 4), 0, "another slot holds nothing yet");
+        assert_eq!(opening.reuse(0, &[1, 2, 3, 4], 3), 3, "the last token is read again");
+        assert_eq!(opening.reuse(0, &[1, 8], 1), 1);
         assert_eq!(opening.missing(0), (1, &[2, 3, 4][..]), "to be read again");
     }
 

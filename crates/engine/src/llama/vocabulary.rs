@@ -74,6 +74,14 @@ impl Vocabulary {
         &self.eos_text
     }
 
+    /// A token that an asker names.
+    pub(super) fn token(&self, id: u32) -> Result<LlamaToken, TaskError> {
+        match i32::try_from(id) {
+            Ok(token) if id < self.size => Ok(LlamaToken(token)),
+            _ => Err(TaskError::Invalid { message: format!("token {id} is not one of the model's {}", self.size) }),
+        }
+    }
+
     pub(super) fn ends_generation(&self, token: LlamaToken) -> bool {
         self.weights.vocab().is_eog(token)
     }

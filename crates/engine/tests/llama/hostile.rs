@@ -84,7 +84,7 @@ fn long_runs_of_one_kind_are_read() {
     let mut runner = Runner::new(EngineOptions { slots: 1, context_tokens: 8192, ..EngineOptions::default() });
     for unit in ["a", " ", "!", "7", "\n", "漢", "🙂", "\u{0}", "\u{FDD0}", "é\u{301}", "<|im_start|"] {
         let text = unit.repeat(300_000 / unit.len());
-        let generation = Generation { max_tokens: Some(1), stop: Vec::new(), sampling: Sampling::greedy() };
+        let generation = Generation { max_tokens: Some(1), sampling: Sampling::greedy(), ..Generation::default() };
         let tasks = [
             Task::Completion { prompt: text.clone(), generation },
             Task::chat(text.clone()),

@@ -23,7 +23,10 @@ pub(crate) fn engine(options: EngineOptions) -> LlamaEngine {
 pub(crate) struct Answer {
     pub(crate) started: u32,
     pub(crate) ids: Vec<u32>,
+    pub(crate) log_probs: Vec<f32>,
     pub(crate) text: String,
+    /// Log-probabilities of a given answer, and of the likeliest token in each place.
+    pub(crate) scores: (Vec<f32>, Vec<f32>),
     pub(crate) vectors: Vec<Vec<f32>>,
     pub(crate) finish: Finish,
     pub(crate) usage: Usage,
@@ -84,13 +87,29 @@ impl Runner {
         let frames = self.frames(id);
         let Some(Frame::Done { finish, usage }) = frames.last() else { panic!("no end: {frames:?}") };
         let started = self.started(id).unwrap();
-        let mut answer =
-            Answer { started, ids: vec![], text: String::new(), vectors: vec![], finish: *finish, usage: *usage };
+        let mut answer = Answer {
+            started,
+            ids: vec![],
+            log_probs: vec![],
+            text: String::new(),
+            scores: (vec![], vec![]),
+            vectors: vec![],
+            finish: *finish,
+            usage: *usage,
+        };
         for frame in &frames[1..frames.len() - 1] {
             match frame {
-                Frame::Tokens { ids, text } => {
+                Frame::Tokens { ids, text, log_probs } => {
+                    assert_eq!(ids.len(), log_probs.len());
+                    assert!(log_probs.iter().all(|log_prob| (-1000.0..=0.0).contains(log_prob)), "{log_probs:?}");
                     answer.ids.extend(ids);
+                    answer.log_probs.extend(log_probs);
                     answer.text.push_str(text);
+                }
+                Frame::Scores { log_probs, best } => {
+                    assert_eq!(log_probs.len(), best.len());
+                    answer.scores.0.extend(log_probs);
+                    answer.scores.1.extend(best);
                 }
                 Frame::Embedding { index, vector } => {
                     assert_eq!(*index as usize, answer.vectors.len());

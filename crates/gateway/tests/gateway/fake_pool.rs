@@ -146,7 +146,7 @@ impl Asker for FakePool {
 }
 
 pub(crate) fn tokens(text: &str) -> Frame {
-    Frame::Tokens { ids: vec![1], text: text.to_owned() }
+    Frame::Tokens { ids: vec![1], text: text.to_owned(), log_probs: vec![-0.5] }
 }
 
 pub(crate) fn started() -> Frame {

@@ -44,14 +44,14 @@ async fn every_served_parameter_reaches_the_task() {
         seed: Some(42),
     };
     let stop = vec!["a".to_owned(), "b".to_owned()];
-    let generation = Generation { max_tokens: Some(7), stop, sampling };
+    let generation = Generation { max_tokens: Some(7), stop, sampling, ..Generation::default() };
     let messages = vec![message("system", "s"), message("user", "u")];
     assert_eq!(served.pool.asked.lock().unwrap().pop(), Some(Task::Chat { messages, generation }));
 
     let body = with(&completion(), json!({"stop": "x", "max_tokens": null, "seed": -1}));
     assert_eq!(served.post("/v1/completions", &body).await.status(), 200);
     let sampling = Sampling { seed: Some(0), ..Sampling::default() };
-    let generation = Generation { max_tokens: Some(16), stop: vec!["x".to_owned()], sampling };
+    let generation = Generation { max_tokens: Some(16), stop: vec!["x".to_owned()], sampling, ..Generation::default() };
     let task = Task::Completion { prompt: "hi".to_owned(), generation };
     assert_eq!(served.pool.asked.lock().unwrap().pop(), Some(task));
 }

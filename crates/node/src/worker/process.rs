@@ -81,10 +81,16 @@ pub(super) async fn start(config: &NodeConfig) -> Result<Parts, String> {
 
 fn arguments(config: &NodeConfig) -> Vec<String> {
     let settings = &config.worker;
-    [("--slots", Some(settings.slots)), ("--threads", settings.threads), ("--context-tokens", settings.context_tokens)]
-        .into_iter()
-        .filter_map(|(name, value)| value.map(|value| format!("{name}={value}")))
-        .collect()
+    let duty_percent = (settings.duty_percent < 100).then(|| u32::from(settings.duty_percent));
+    [
+        ("--slots", Some(settings.slots)),
+        ("--threads", settings.threads),
+        ("--context-tokens", settings.context_tokens),
+        ("--duty-percent", duty_percent),
+    ]
+    .into_iter()
+    .filter_map(|(name, value)| value.map(|value| format!("{name}={value}")))
+    .collect()
 }
 
 async fn read(mut reader: BufReader<tokio::net::unix::OwnedReadHalf>, inbox: mpsc::Sender<FromWorker>) {

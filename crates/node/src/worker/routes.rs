@@ -18,6 +18,8 @@ const FRAMES_WAITING_MAX: usize = 4096;
 #[derive(Debug)]
 pub(crate) enum TaskEvent {
     Frames(Vec<Vec<u8>>),
+    /// The worker gave a sign of life.
+    Alive,
     Finished,
     Rejected(Rejection),
 }
@@ -26,7 +28,14 @@ pub(crate) enum TaskEvent {
 #[derive(Clone)]
 pub(crate) struct WorkerHandle {
     outbox: mpsc::Sender<ToWorker>,
-    routes: Arc<Mutex<HashMap<TaskId, mpsc::Sender<TaskEvent>>>>,
+    routes: Arc<Mutex<Routes>>,
+}
+
+#[derive(Default)]
+struct Routes {
+    tasks: HashMap<TaskId, mpsc::Sender<TaskEvent>>,
+    /// The worker is gone: a task that comes now would wait for ever.
+    closed: bool,
 }
 
 /// A task in the worker; dropping it cancels.
@@ -42,7 +51,7 @@ impl WorkerHandle {
         Self { outbox, routes: Arc::default() }
     }
 
-    fn routes(&self) -> MutexGuard<'_, HashMap<TaskId, mpsc::Sender<TaskEvent>>> {
+    fn routes(&self) -> MutexGuard<'_, Routes> {
         self.routes.lock().expect("no holder of this lock panics")
     }
 
@@ -58,10 +67,13 @@ impl WorkerHandle {
         let (sender, events) = mpsc::channel(FRAMES_WAITING_MAX);
         {
             let mut routes = self.routes();
-            if routes.contains_key(&id) {
+            if routes.closed {
+                return Err(Rejection::ShuttingDown);
+            }
+            if routes.tasks.contains_key(&id) {
                 return Err(Rejection::Duplicate);
             }
-            routes.insert(id, sender);
+            routes.tasks.insert(id, sender);
         }
         let task = RunningTask { id, handle: self.clone(), events, ended: false };
         self.outbox.send(ToWorker::Run { task: id, sealed }).await.map_err(|_| Rejection::ShuttingDown)?;
@@ -69,12 +81,12 @@ impl WorkerHandle {
     }
 
     pub(super) fn deliver(&self, task: TaskId, event: TaskEvent) {
-        let last = !matches!(event, TaskEvent::Frames(_));
+        let last = matches!(event, TaskEvent::Finished | TaskEvent::Rejected(_));
         let mut routes = self.routes();
-        let Some(route) = routes.get(&task) else { return };
+        let Some(route) = routes.tasks.get(&task) else { return };
         let overflow = route.try_send(event).is_err();
         if last || overflow {
-            routes.remove(&task);
+            routes.tasks.remove(&task);
         }
         drop(routes);
         if overflow && !last {
@@ -83,9 +95,18 @@ impl WorkerHandle {
         }
     }
 
+    /// The worker gave a sign of life. Where frames wait to be read, nobody needs one.
+    pub(super) fn alive(&self) {
+        for route in self.routes().tasks.values() {
+            let _ = route.try_send(TaskEvent::Alive);
+        }
+    }
+
     /// The worker is gone.
     pub(super) fn lose_all(&self) {
-        self.routes().clear();
+        let mut routes = self.routes();
+        routes.closed = true;
+        routes.tasks.clear();
     }
 }
 
@@ -93,7 +114,7 @@ impl RunningTask {
     /// What happens next; `None`: the worker is gone.
     pub(crate) async fn next(&mut self) -> Option<TaskEvent> {
         let event = self.events.recv().await;
-        self.ended = !matches!(event, Some(TaskEvent::Frames(_)));
+        self.ended = !matches!(event, Some(TaskEvent::Frames(_) | TaskEvent::Alive));
         event
     }
 }
@@ -101,7 +122,7 @@ impl RunningTask {
 impl Drop for RunningTask {
     fn drop(&mut self) {
         if !self.ended {
-            self.handle.routes().remove(&self.id);
+            self.handle.routes().tasks.remove(&self.id);
             self.handle.send(ToWorker::Cancel { task: self.id });
         }
     }

@@ -1,7 +1,7 @@
 //! A client's link: one stream for each question.
 
 use super::SEND_TIME_MAX;
-use crate::{clients::ClientLink, matching, shared::Shared};
+use crate::{clients::ClientLink, matching, outcomes, shared::Shared};
 use protocol::{
     ids::NodeId,
     limits,
@@ -39,36 +39,73 @@ async fn serve(shared: &Arc<Shared>, client: NodeId, mut sender: Sender, mut rec
             return;
         }
     };
-    let answer = question.map_or(Answer::Malformed, |question| answer(shared, client, question));
+    let _until_answered = shared.answers.token();
+    let answer = match question {
+        None => Answer::Malformed,
+        Some(Question::Match(request)) if matching::is_bounded(&request) => {
+            let gone = sender.stopped();
+            match matching::answer(shared, client, request, gone).await {
+                Some(reply) => Answer::Match(reply),
+                // Dropping the stream cancels it.
+                None => return,
+            }
+        }
+        Some(question) => answer(shared, client, question).await,
+    };
     if answer == Answer::Malformed {
         shared.counters.questions_malformed.count();
     }
     let sent = timeout(SEND_TIME_MAX, sender.message(&answer, limits::LINK_MESSAGE_BYTES_MAX)).await;
     match sent {
-        Ok(Ok(())) => sender.finish(),
+        Ok(Ok(())) => {
+            sender.finish();
+            if shared.desk().is_closed() {
+                // The end of the connection must not overtake it.
+                let _ = timeout(SEND_TIME_MAX, sender.stopped()).await;
+            }
+        }
         // Dropping the stream cancels it.
         Ok(Err(error)) => tracing::debug!(%error, "an answer was not sent"),
         Err(_) => tracing::debug!("an answer was not read"),
     }
 }
 
-fn answer(shared: &Arc<Shared>, client: NodeId, question: Question) -> Answer {
+async fn answer(shared: &Arc<Shared>, client: NodeId, question: Question) -> Answer {
     match question {
-        Question::Match(request) if !matching::is_bounded(&request) => Answer::Malformed,
-        Question::Match(request) => Answer::Match(matching::answer(shared, client, &request)),
+        Question::Match(_) => Answer::Malformed,
         Question::Models => {
             let registry = shared.registry();
-            Answer::Models(shared.live().offers(&registry, shared.now()))
+            Answer::Models(shared.live().offers(&registry))
         }
-        Question::Nodes => {
-            let registry = shared.registry();
-            let rows = shared.live().rows(&registry, shared.now());
-            Answer::Nodes(fitting(rows))
-        }
+        Question::Nodes => Answer::Nodes(rows(shared).await),
         Question::Report { node } => {
             report(shared, client, node);
             Answer::Noted
         }
+        Question::Outcome(outcome) => {
+            outcomes::take(shared, client, &outcome);
+            Answer::Noted
+        }
+    }
+}
+
+/// As many rows as fit one message. A pool that large is looked at where it is run.
+async fn rows(shared: &Shared) -> Vec<NodeRow> {
+    let (mut rows, mut bytes, mut after) = (Vec::new(), 0, None);
+    loop {
+        let slice = shared.rows_after(after);
+        let Some(last) = slice.last().map(|row| row.node) else { return rows };
+        after = Some(last);
+        for row in slice {
+            // The longest reason, the id and the numbers take less than 1 KiB; a rate less than 64 bytes.
+            bytes += 1024 + row.label.len() + row.models.iter().map(|name| name.len() + 4).sum::<usize>();
+            bytes += 64 * row.rates.len();
+            if bytes > ROWS_BYTES_MAX {
+                return rows;
+            }
+            rows.push(row);
+        }
+        tokio::task::yield_now().await;
     }
 }
 
@@ -79,7 +116,7 @@ fn report(shared: &Arc<Shared>, client: NodeId, node: NodeId) {
         shared.counters.reports_limited.count();
         return;
     }
-    let Some(probe) = shared.live().probe(node) else { return };
+    let Some(probe) = shared.live().probe(node, shared.now()) else { return };
     shared.counters.probes.count();
     let owner = Arc::clone(shared);
     shared.spawn(async move {
@@ -89,16 +126,4 @@ fn report(shared: &Arc<Shared>, client: NodeId, node: NodeId) {
             owner.counters.probes_failed.count();
         }
     });
-}
-
-/// As many rows as fit one message. A pool that large is looked at where it is run.
-fn fitting(mut rows: Vec<NodeRow>) -> Vec<NodeRow> {
-    let mut bytes = 0;
-    let beyond = rows.iter().position(|row| {
-        // The longest reason, the id and the numbers take less than 1 KiB.
-        bytes += 1024 + row.label.len() + row.models.iter().map(|name| name.len() + 4).sum::<usize>();
-        bytes > ROWS_BYTES_MAX
-    });
-    rows.truncate(beyond.unwrap_or(rows.len()));
-    rows
 }

@@ -1,7 +1,7 @@
 //! A node's link: its state comes up, probes go down.
 
 use super::SEND_TIME_MAX;
-use crate::{clock::millis, shared::Shared, vetting::Vetter};
+use crate::{clock::millis, epochs, live::MODELS_BROUGHT_MAX, matching, shared::Shared, vetting::Vetter};
 use protocol::{
     grant::ModelRef,
     ids::{ModelDigest, NodeId},
@@ -30,7 +30,14 @@ impl NodeLink {
         let (sender, outgoing) = mpsc::channel(OUTGOING_MAX);
         let (node, now) = (connection.remote(), shared.now());
         let silence_max_ms = millis(shared.timings.silence_max);
-        let number = shared.live().link(node, connection.clone(), sender, now, silence_max_ms).ok()?;
+        let known = {
+            let registry = shared.registry();
+            let agreed = registry.observed_epoch(node).zip(registry.observations(node));
+            shared.observed().linked(node, agreed, now)
+        };
+        let number = shared.live().link(node, connection.clone(), sender, &known, now, silence_max_ms).ok()?;
+        shared.grudges().second_chance(node);
+        epochs::score_one(shared, node);
         Some(Self { shared: Arc::clone(shared), node, number, outgoing })
     }
 }
@@ -38,7 +45,10 @@ impl NodeLink {
 impl Drop for NodeLink {
     fn drop(&mut self) {
         let now = self.shared.now();
-        self.shared.live().unlink(self.node, self.number, now);
+        let unlinked = self.shared.live().unlink(self.node, self.number, now);
+        if let Some(left) = unlinked {
+            self.shared.observed().unlinked(self.node, left, now);
+        }
     }
 }
 
@@ -69,6 +79,7 @@ pub(super) async fn run(
         match message {
             Ok(Some(message)) => {
                 take(shared, &link, &mut vetter, message).await;
+                sample(shared, connection, link.node);
                 let hold = shared.live().standing(link.node, shared.now());
                 if told.as_ref() != Some(&hold) {
                     if !send(connection, &mut sender, &ToNode::Standing { hold: hold.clone() }).await {
@@ -102,14 +113,18 @@ async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: Fr
     let silence_max_ms = millis(shared.timings.silence_max);
     match message {
         FromNode::State(state) => {
-            let refused = bring(shared, &state).await;
+            let refused = bring(shared, link.node, &state).await;
             let now = shared.now();
             let vetted = vetter.vet(state, &refused, now);
             shared.counters.states.count();
             for _ in vetted.workers.iter().filter(|worker| worker.live.hold.is_some()) {
                 shared.counters.workers_refused.count();
             }
+            let models: Vec<ModelDigest> = vetted.workers.iter().map(|worker| worker.live.model).collect();
             shared.live().state(link.node, link.number, vetted, now, silence_max_ms);
+            for model in models {
+                matching::serve(shared, model);
+            }
         }
         FromNode::Alive { probe } => {
             let now = shared.now();
@@ -122,17 +137,32 @@ async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: Fr
     }
 }
 
-/// Makes models that are new facts of the pool; returns those that it does not take, and why.
-async fn bring(shared: &Shared, state: &NodeState) -> Vec<(ModelDigest, String)> {
+/// Each message is an occasion to look at how it came.
+fn sample(shared: &Shared, connection: &Connection, node: NodeId) {
+    let now = shared.now();
+    let round_trip = shared.observed().sample(node, || connection.stats(), now);
+    if let Some(rtt_us) = round_trip {
+        shared.live().round_trip(node, rtt_us, now);
+    }
+}
+
+/// Makes models that are new facts of the pool; returns those that it does not take, and why. Each node has a share of
+/// the list.
+async fn bring(shared: &Shared, node: NodeId, state: &NodeState) -> Vec<(ModelDigest, String)> {
     let mut refused = Vec::new();
     for worker in state.workers.iter().take(limits::MODELS_PER_NODE_MAX) {
         let digest = worker.model.digest;
         if shared.registry().model(&ModelRef::Digest(digest)).is_some() {
             continue;
         }
+        if !shared.live().may_bring(node) {
+            refused.push((digest, format!("one machine brings at most {MODELS_BROUGHT_MAX} models to a pool")));
+            continue;
+        }
         let entry = ModelEntry { created_unix_s: shared.now().unix_ms / 1000, ..worker.model.clone() };
-        if let Err(error) = shared.writer.append(Fact::ModelAdded(entry)).await {
-            refused.push((digest, error.to_string()));
+        match shared.writer.append(Fact::ModelAdded(entry)).await {
+            Ok(_) => shared.live().brought(node),
+            Err(error) => refused.push((digest, error.to_string())),
         }
     }
     refused

@@ -1,29 +1,52 @@
-//! One node.
+//! What is kept of one node beside what matching needs.
 
-use super::Reachable;
+use super::{arriving::Arrivals, ready::Part};
 use crate::vetting::Checked;
 use protocol::{
     hold::Hold,
-    ids::{ModelDigest, NodeId},
-    link::{NodeRow, ToNode},
+    ids::ModelDigest,
+    link::{ScoreRow, ToNode},
 };
-use registry::Registry;
-use scheduler::{LiveNode, LiveWorker, Now, Presence};
+use scheduler::{LiveNode, LiveWorker, Now};
 use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 use transport::Connection;
+use trust::observations::Rates;
 
+#[derive(Default)]
 pub(super) struct Entry {
-    pub(super) live: LiveNode,
     pub(super) label: String,
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) active_tasks: u32,
     pub(super) link: Option<Link>,
-    // Since when it stands as it does.
+    /// Since when it has no link, where that is so.
+    pub(super) gone_unix_ms: Option<u64>,
+    /// Since when it stands as it does.
     pub(super) since_unix_ms: u64,
-    standing: Option<&'static str>,
-    // What clients are told of the workers in `live`.
-    offers: Vec<Offer>,
+    pub(super) standing: Option<&'static str>,
+    /// What clients are told of its workers.
+    pub(super) offers: Vec<Offer>,
+    /// As it was counted the last time.
+    pub(super) parts: Vec<Part>,
+    pub(super) arrivals: Arrivals,
+    pub(super) score: ScoreRow,
+    /// What was measured of its workers.
+    pub(super) rated: Vec<Rated>,
+    /// A worker that could not be measured, and when.
+    pub(super) failed_measuring: Option<(ModelDigest, u64)>,
+    /// Models that it was the first to bring.
+    pub(super) brought: usize,
+    /// Whether it is among those that get work, as counted.
+    pub(super) counted: bool,
+    /// A task of the orchestrator's own on it: ended when somebody else's comes.
+    pub(super) own: Option<Own>,
+    /// When it was named for an audit the last time.
+    pub(super) audited_steady_ms: Option<u64>,
+    /// Since when it has had nothing to do.
+    pub(super) idle_steady_ms: Option<u64>,
+    /// Tasks of which nobody spoke are written off since then.
+    pub(super) settled: bool,
 }
 
 pub(super) struct Link {
@@ -33,10 +56,35 @@ pub(super) struct Link {
     pub(super) probe: Option<u64>,
 }
 
-struct Offer {
-    model: ModelDigest,
-    evidence: Option<Arc<Checked>>,
-    context_tokens: u32,
+/// Tasks of the orchestrator's own.
+pub(super) struct Own {
+    pub(super) number: u64,
+    pub(super) model: ModelDigest,
+    /// As many as there are at most: they are no load that anybody has to wait for.
+    pub(super) tasks: u32,
+    pub(super) cancel: CancellationToken,
+    /// Whether they end when somebody else's task comes. A trial is short, and runs on.
+    pub(super) yields: bool,
+}
+
+/// A measurement of one worker.
+pub(super) struct Rated {
+    pub(super) model: ModelDigest,
+    pub(super) rates: Rates,
+    /// Of which program; `None`: it was measured before this start, and is believed.
+    pub(super) program: Option<[u8; 32]>,
+    pub(super) at_steady_ms: u64,
+    /// Tasks in a row that contradicted it.
+    pub(super) contradictions: u32,
+}
+
+pub(super) struct Offer {
+    pub(super) model: ModelDigest,
+    pub(super) evidence: Option<Arc<Checked>>,
+    pub(super) context_tokens: u32,
+    pub(super) chat: bool,
+    /// Whether it generates text at all.
+    pub(super) writes: bool,
 }
 
 /// A worker as it was vetted. One without evidence has a reason in `live.hold`.
@@ -44,58 +92,32 @@ pub(crate) struct Worker {
     pub(crate) live: LiveWorker,
     pub(crate) evidence: Option<Arc<Checked>>,
     pub(crate) context_tokens: u32,
+    pub(crate) chat: bool,
+    pub(crate) writes: bool,
+    pub(crate) bytes: u64,
 }
 
 impl Entry {
-    pub(super) fn new(node: NodeId, now: Now) -> Self {
-        let live = LiveNode {
-            node,
-            presence: Presence::Linked,
-            silent_from_steady_ms: 0,
-            probing: false,
-            doubted_until_steady_ms: 0,
-            hold: None,
-            workers: Vec::new(),
-        };
-        Self {
-            live,
-            label: String::new(),
-            addresses: Vec::new(),
-            active_tasks: 0,
-            link: None,
-            since_unix_ms: now.unix_ms,
-            standing: Some(Hold::Starting.code()),
-            offers: Vec::new(),
-        }
+    pub(super) fn offer(&self, model: ModelDigest) -> Option<&Offer> {
+        self.offers.iter().find(|offer| offer.model == model)
     }
 
-    /// Replaces the workers. Reservations go: what the node says includes the tasks that have arrived.
-    pub(super) fn set_workers(&mut self, workers: Vec<Worker>) {
-        self.live.workers.clear();
-        self.offers.clear();
-        for Worker { live, evidence, context_tokens } in workers {
-            self.offers.push(Offer { model: live.model, evidence, context_tokens });
-            self.live.workers.push(live);
-        }
-    }
-
-    /// Something was heard of it.
-    pub(super) fn heard(&mut self, now: Now, silence_max_ms: u64) {
-        self.live.silent_from_steady_ms = now.steady_ms.saturating_add(silence_max_ms);
-        self.note_standing(now);
+    /// Whether it gets work, or would if it were not full.
+    pub(super) fn is_routable(&self) -> bool {
+        matches!(self.standing, None | Some("full" | "unproven"))
     }
 
     /// How it stands now; notes since when.
-    pub(super) fn note_standing(&mut self, now: Now) -> Option<Hold> {
-        let hold = scheduler::standing(&self.live, now);
+    pub(super) fn note_standing(&mut self, live: &LiveNode, now: Now) -> Option<Hold> {
+        let hold = scheduler::standing(live, now);
         let code = hold.as_ref().map(Hold::code);
         if code != self.standing {
             self.standing = code;
             self.since_unix_ms = now.unix_ms;
-            let (node, label) = (self.live.node.short(), &self.label);
+            let (node, label) = (live.node.short(), &self.label);
             match &hold {
-                // Comes and goes with the load.
-                Some(Hold::Full { .. }) => {}
+                // They come and go with the load.
+                Some(Hold::Full { .. } | Hold::Unproven) => {}
                 Some(hold) => tracing::info!(%node, label, "no work for this node: {hold}"),
                 None => tracing::info!(%node, label, "this node gets work"),
             }
@@ -103,39 +125,50 @@ impl Entry {
         hold
     }
 
-    pub(super) fn worker_mut(&mut self, model: ModelDigest) -> Option<&mut LiveWorker> {
-        self.live.workers.iter_mut().find(|worker| worker.model == model)
+    /// What it gives now, busy or not.
+    pub(super) fn parts(&self, live: &LiveNode, now: Now) -> Vec<Part> {
+        if !live.is_responsive(now) || !matches!(live.hold, None | Some(Hold::Full { .. })) {
+            return Vec::new();
+        }
+        let pairs = live.workers.iter().zip(&self.offers);
+        let serving = pairs.filter(|(worker, _)| {
+            let record = live.record(worker.model).hold(live.attestation, now.steady_ms);
+            let gets_work = !matches!(record, Some(Hold::Ejected { .. } | Hold::Probation));
+            worker.hold.is_none() && worker.is_current(now) && gets_work
+        });
+        serving
+            .map(|(worker, offer)| Part {
+                model: worker.model,
+                context_tokens: offer.context_tokens,
+                slots: worker.slots,
+                tasks: worker.active_tasks,
+            })
+            .collect()
     }
 
-    pub(super) fn reachable(&self, model: ModelDigest) -> Option<Reachable> {
-        let offer = self.offers.iter().find(|offer| offer.model == model)?;
-        let evidence = offer.evidence.clone()?;
-        Some(Reachable { node: self.live.node, addresses: self.addresses.clone(), evidence })
+    /// Tasks of others in a worker that has so many.
+    pub(super) fn others_tasks(&self, model: ModelDigest, said_tasks: u32) -> u32 {
+        let own = self.own.as_ref().filter(|own| own.model == model).map_or(0, |own| own.tasks);
+        said_tasks.saturating_sub(own)
     }
 
-    /// Models that it serves now, busy or not, with their context.
-    pub(super) fn serves(&self, now: Now) -> impl Iterator<Item = (ModelDigest, u32)> {
-        let answers = self.live.is_responsive(now) && matches!(self.live.hold, None | Some(Hold::Full { .. }));
-        let pairs = self.live.workers.iter().zip(&self.offers);
-        pairs
-            .filter(move |(worker, _)| answers && worker.hold.is_none() && worker.is_current(now))
-            .map(|(worker, offer)| (worker.model, offer.context_tokens))
+    /// What is believed of the speed of a worker.
+    pub(super) fn rates(&self, model: ModelDigest, model_bytes: u64) -> Rates {
+        let rated = self.rated.iter().find(|rated| rated.model == model);
+        rated.map_or_else(|| Rates::sceptical(model_bytes), |rated| rated.rates)
     }
 
-    pub(super) fn row(&mut self, registry: &Registry, now: Now) -> NodeRow {
-        let hold = self.note_standing(now);
-        let name = |worker: &LiveWorker| {
-            registry.model(&protocol::grant::ModelRef::Digest(worker.model)).map(|entry| entry.name.clone())
-        };
-        let slots = self.live.workers.iter().fold(0u32, |slots, worker| slots.saturating_add(worker.slots));
-        NodeRow {
-            node: self.live.node,
-            label: self.label.clone(),
-            models: self.live.workers.iter().filter_map(name).collect(),
-            active_tasks: self.active_tasks,
-            slots,
-            hold,
-            since_unix_ms: self.since_unix_ms,
+    /// Ends a measurement, because somebody's task comes.
+    pub(super) fn give_way(&mut self) {
+        if self.own.as_ref().is_some_and(|own| own.yields) {
+            self.end_own();
+        }
+    }
+
+    /// Ends what the orchestrator runs on it for itself.
+    pub(super) fn end_own(&mut self) {
+        if let Some(own) = self.own.take() {
+            own.cancel.cancel();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Whatever comes in at the port: a typed answer or a closed connection, and everybody else is served.
 
-use crate::machines::{Node, Pool, connect, request, within};
+use crate::machines::{Node, Pool, connect, quiet, request, within};
 use orchestrator::Timings;
 use protocol::{
     grant::MatchRequest,
@@ -60,7 +60,7 @@ async fn a_first_message_that_is_no_hello_ends_the_connection() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_say_nothing_are_bounded_and_closed() {
-    let pool = Pool::with(Timings { hello_max: Duration::from_secs(3), ..Timings::default() }).await;
+    let pool = Pool::with(Timings { hello_max: Duration::from_secs(3), ..quiet() }).await;
     let silent = Transport::bind(&MachineKey::generate(), crate::machines::LOOPBACK, &[]).await.unwrap();
     let to = pool.ticket.orchestrators[0].clone();
     let mut attempts = tokio::task::JoinSet::new();
@@ -103,7 +103,7 @@ async fn questions_that_are_none_get_an_answer_that_says_so() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn streams_without_questions_hold_up_nobody() {
-    let pool = Pool::with(Timings { question_max: Duration::from_millis(200), ..Timings::default() }).await;
+    let pool = Pool::with(Timings { question_max: Duration::from_millis(200), ..quiet() }).await;
     let client = pool.client().await;
     let mut open = Vec::new();
     for _ in 0..200 {
@@ -151,7 +151,7 @@ async fn a_flood_of_models_stays_within_bounds() {
         node.say(&FromNode::State(state)).await;
         pool.until(node.id(), |row| row.active_tasks == u32::from(byte)).await;
     }
-    assert_eq!(pool.orchestrator.models().len(), limits::MODELS_MAX);
+    assert_eq!(pool.orchestrator.models().len(), limits::MODELS_MAX / 8, "one machine's share");
     let row = pool.row(node.id()).unwrap();
     assert!(matches!(row.hold, Some(Hold::Refused { .. })), "{row:?}");
 }

@@ -1,8 +1,8 @@
 //! A pool under test, and machines that talk to it as bluntly as a test needs.
 
-use orchestrator::{Orchestrator, OrchestratorConfig, StartError, Timings};
+use orchestrator::{Metrics, Orchestrator, OrchestratorConfig, StartError, Timings};
 use protocol::{
-    grant::{Grant, MatchReply, MatchRequest, ModelRef, Policy, Refusal, Tier, WorkerEvidence},
+    grant::{Grant, MatchReply, MatchRequest, ModelRef, Policy, Priority, Purpose, Refusal, Tier, WorkerEvidence},
     ids::{ModelDigest, NodeId, TaskId},
     ipc::ModelFacts,
     limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
@@ -46,7 +46,7 @@ pub(crate) async fn start(folder: &Path, key: &MachineKey, timings: Timings) -> 
 
 impl Pool {
     pub(crate) async fn new() -> Self {
-        Self::with(Timings::default()).await
+        Self::with(quiet()).await
     }
 
     pub(crate) async fn with(timings: Timings) -> Self {
@@ -60,7 +60,7 @@ impl Pool {
         let Self { orchestrator, key, folder, .. } = self;
         orchestrator.shutdown().await;
         drop(orchestrator);
-        let orchestrator = start(folder.path(), &key, Timings::default()).await.unwrap();
+        let orchestrator = start(folder.path(), &key, quiet()).await.unwrap();
         Self { ticket: orchestrator.ticket(), orchestrator, key, folder }
     }
 
@@ -78,6 +78,20 @@ impl Pool {
 
     pub(crate) fn row(&self, node: NodeId) -> Option<NodeRow> {
         self.orchestrator.nodes().into_iter().find(|row| row.node == node)
+    }
+
+    /// Waits until what the orchestrator counts is as it should be.
+    pub(crate) async fn until_counted(&self, is: impl Fn(&Metrics) -> bool) -> Metrics {
+        within(async {
+            loop {
+                let metrics = self.orchestrator.metrics();
+                if is(&metrics) {
+                    return metrics;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        })
+        .await
     }
 
     /// Waits until the orchestrator's row of a node is as it should be.
@@ -261,5 +275,13 @@ pub(crate) fn request(model: &str) -> MatchRequest {
         answer_bucket_tokens: 256,
         policy: Policy::default(),
         exclude: Vec::new(),
+        priority: Priority::Interactive,
+        purpose: Purpose::First,
+        wait_ms_max: 0,
     }
+}
+
+/// The usual timings, without tasks of the orchestrator's own: nodes that only say that they serve would fail them.
+pub(crate) fn quiet() -> Timings {
+    Timings { measure: None, ..Timings::default() }
 }

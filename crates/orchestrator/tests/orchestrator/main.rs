@@ -6,4 +6,8 @@ mod durability;
 mod hostile;
 mod machines;
 mod matching;
+mod measuring;
+mod outcomes;
 mod presence;
+mod queueing;
+mod serving;

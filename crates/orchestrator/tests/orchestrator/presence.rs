@@ -1,6 +1,6 @@
 //! Who counts as there: goodbyes, silence, broken links, reports and probes.
 
-use crate::machines::{Node, Pool, request, within};
+use crate::machines::{Node, Pool, quiet, request, within};
 use orchestrator::Timings;
 use protocol::{
     grant::RefusalKind,
@@ -42,7 +42,7 @@ async fn pool_unlinked(pool: &Pool) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn silence_takes_a_node_out_and_a_word_brings_it_back() {
-    let timings = Timings { silence_max: Duration::from_millis(300), ..Timings::default() };
+    let timings = Timings { silence_max: Duration::from_millis(300), ..quiet() };
     let pool = Pool::with(timings).await;
     let client = pool.client().await;
     let mut node = Node::join(&pool.ticket, &trust::MachineKey::generate()).await.unwrap();
@@ -57,7 +57,7 @@ async fn silence_takes_a_node_out_and_a_word_brings_it_back() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_broken_link_takes_a_node_out_without_waiting() {
     // Only the end of the link can tell.
-    let timings = Timings { silence_max: Duration::from_secs(1_000_000), ..Timings::default() };
+    let timings = Timings { silence_max: Duration::from_secs(1_000_000), ..quiet() };
     let pool = Pool::with(timings).await;
     let node = pool.node().await;
     node.link.connection.close("cable");
@@ -80,7 +80,7 @@ async fn a_new_link_replaces_the_old_one() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reported_node_that_does_not_answer_is_out() {
-    let pool = Pool::with(Timings { probe_max: Duration::from_millis(100), ..Timings::default() }).await;
+    let pool = Pool::with(Timings { probe_max: Duration::from_millis(100), ..quiet() }).await;
     let (mut node, client) = (pool.node().await, pool.client().await);
     assert_eq!(client.ask(&Question::Report { node: node.id() }).await, Answer::Noted);
     pool.until(node.id(), |row| row.hold == Some(Hold::Unresponsive)).await;
@@ -104,7 +104,7 @@ async fn a_reported_node_that_does_not_answer_is_out() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_report_of_a_node_that_answers_does_nothing() {
     // The answer counts, not the time.
-    let pool = Pool::with(Timings { probe_max: Duration::from_secs(1_000), ..Timings::default() }).await;
+    let pool = Pool::with(Timings { probe_max: Duration::from_secs(1_000), ..quiet() }).await;
     let (mut node, client) = (pool.node().await, pool.client().await);
     let mut last = 0;
     for _ in 0..3 {
@@ -132,7 +132,7 @@ fn busy(tasks: u64) -> Option<&'static str> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_are_bounded() {
-    let pool = Pool::with(Timings { probe_max: Duration::from_secs(1_000), ..Timings::default() }).await;
+    let pool = Pool::with(Timings { probe_max: Duration::from_secs(1_000), ..quiet() }).await;
     let (node, client) = (pool.node().await, pool.client().await);
     for _ in 0..100 {
         assert_eq!(client.ask(&Question::Report { node: node.id() }).await, Answer::Noted);

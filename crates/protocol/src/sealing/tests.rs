@@ -9,7 +9,7 @@ fn done() -> Frame {
 }
 
 fn tokens(text: &str) -> Frame {
-    Frame::Tokens { ids: vec![1, 2], text: text.to_owned() }
+    Frame::Tokens { ids: vec![1, 2], text: text.to_owned(), log_probs: vec![-0.5, -1.5] }
 }
 
 #[test]

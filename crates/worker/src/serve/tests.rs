@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    alive,
     keys::Rotation,
     reader::Reader,
     sandbox::{Layer, LayerState},
@@ -29,6 +30,8 @@ struct Stepwise {
     info: ModelInfo,
     running: Vec<u64>,
     permits: Receiver<Vec<Frame>>,
+    /// Which tasks were started (true) and cancelled (false).
+    events: Sender<(u64, bool)>,
 }
 
 impl Engine for Stepwise {
@@ -42,10 +45,12 @@ impl Engine for Stepwise {
 
     fn start(&mut self, id: u64, _: &Task) -> Result<(), TaskError> {
         self.running.push(id);
+        let _ = self.events.send((id, true));
         Ok(())
     }
 
     fn cancel(&mut self, id: u64) {
+        let _ = self.events.send((id, false));
         self.running.retain(|running| *running != id);
     }
 
@@ -68,12 +73,19 @@ struct Daemon {
     socket: UnixStream,
     permits: Sender<Vec<Frame>>,
     keys: Vec<SealingKey>,
-    worker: JoinHandle<Exit>,
+    events: Receiver<(u64, bool)>,
+    /// Gives the permits that were not used too.
+    worker: JoinHandle<(Exit, usize)>,
 }
 
 fn start(rotation: Rotation) -> Daemon {
+    start_with(rotation, Duty::of_percent(100), alive::PERIOD)
+}
+
+fn start_with(rotation: Rotation, duty: Duty, sign_period: Duration) -> Daemon {
     let (socket, other) = UnixStream::pair().unwrap();
     let (permits, receiver) = channel();
+    let (events, seen) = channel();
     let info = ModelInfo {
         name: String::new(),
         architecture: "stepwise".to_owned(),
@@ -88,7 +100,7 @@ fn start(rotation: Rotation) -> Daemon {
         chat: true,
         embedding: false,
     };
-    let mut engine = Stepwise { info, running: Vec::new(), permits: receiver };
+    let mut engine = Stepwise { info, running: Vec::new(), permits: receiver, events };
     let worker = thread::spawn(move || {
         let socket = Arc::new(File::from(OwnedFd::from(other)));
         let outbox = Arc::new(Outbox::new(Arc::clone(&socket)));
@@ -98,9 +110,12 @@ fn start(rotation: Rotation) -> Daemon {
         thread::spawn(move || reader.run(socket));
         let layer = Layer { name: "none".to_owned(), state: LayerState::Unavailable, detail: String::new() };
         let report = Report { kernel: String::new(), layers: vec![layer], denials: Vec::new() };
-        serve(&mut engine, &inbox, &outbox, &keys, &report)
+        let signs = (Arc::clone(&inbox), Arc::clone(&outbox));
+        thread::spawn(move || alive::run(&signs.0, &signs.1, sign_period));
+        let exit = serve(&mut engine, &inbox, &outbox, &keys, &report, duty);
+        (exit, engine.permits.try_iter().count())
     });
-    let mut daemon = Daemon { socket, permits, keys: Vec::new(), worker };
+    let mut daemon = Daemon { socket, permits, keys: Vec::new(), events: seen, worker };
     let FromWorker::Ready { keys, model, .. } = daemon.next() else { panic!("ready comes first") };
     assert_eq!((model.embedding_length, model.chat), (0, true), "an embedding length without embeddings is none");
     daemon.keys = keys;
@@ -108,7 +123,17 @@ fn start(rotation: Rotation) -> Daemon {
 }
 
 impl Daemon {
+    /// The next message that is no sign of life.
     fn next(&mut self) -> FromWorker {
+        loop {
+            match self.next_of_all() {
+                FromWorker::Alive => {}
+                message => return message,
+            }
+        }
+    }
+
+    fn next_of_all(&mut self) -> FromWorker {
         let mut prefix = [0; codec::PREFIX_BYTES];
         self.socket.read_exact(&mut prefix).unwrap();
         let mut bytes = vec![0; codec::decode_prefix(prefix, IPC_MESSAGE_BYTES_MAX).unwrap()];
@@ -149,12 +174,12 @@ impl Daemon {
 
     fn shut_down(mut self) -> Exit {
         self.send(&ToWorker::Shutdown);
-        self.worker.join().unwrap()
+        self.worker.join().unwrap().0
     }
 }
 
 fn token() -> Frame {
-    Frame::Tokens { ids: vec![1], text: "one".to_owned() }
+    Frame::Tokens { ids: vec![1], text: "one".to_owned(), log_probs: vec![-0.5] }
 }
 
 fn done() -> Frame {
@@ -201,7 +226,7 @@ fn a_cancelled_task_gets_the_token_under_way_and_no_other() {
 fn a_lost_daemon_ends_the_loop() {
     let daemon = start(Rotation::default());
     drop(daemon.socket);
-    assert_eq!(daemon.worker.join().unwrap(), Exit::DaemonGone);
+    assert_eq!(daemon.worker.join().unwrap().0, Exit::DaemonGone);
 }
 
 #[test]
@@ -259,4 +284,44 @@ fn old_keys_are_renewed_while_nobody_asks_for_anything() {
         assert_ne!(keys, daemon.keys);
         daemon.keys = keys;
     }
+}
+
+#[test]
+fn a_rest_is_interrupted_by_orders_but_not_by_work() {
+    let mut daemon = start_with(Rotation::default(), Duty::of_one_step(), alive::PERIOD);
+    let (first, _) = daemon.run();
+    assert_eq!(daemon.events.recv(), Ok((0, true)));
+    daemon.permit(vec![token()]);
+    daemon.frame_of(first);
+    // Now it rests, for ever. A cancelled task ends nevertheless, and its slot is given away.
+    daemon.send(&ToWorker::Cancel { task: first });
+    assert_eq!(daemon.events.recv(), Ok((0, false)));
+    let (second, _) = daemon.run();
+    assert_eq!(daemon.events.recv(), Ok((1, true)));
+    daemon.permit(vec![token()]);
+    daemon.send(&ToWorker::Shutdown);
+    // Nothing was computed: the first thing that the second task hears is the end.
+    daemon.frame_of(second);
+    assert_eq!(daemon.next(), FromWorker::Finished { task: second, usage: Usage::default() });
+    assert_eq!(daemon.worker.join().unwrap(), (Exit::Shutdown, 1));
+}
+
+#[test]
+fn there_are_signs_of_life_during_a_long_step_and_none_while_idle() {
+    let mut daemon = start_with(Rotation::default(), Duty::of_percent(100), Duration::from_millis(1));
+    let (task, _) = daemon.run();
+    // The engine is inside a step until it is permitted to end it.
+    assert_eq!(daemon.events.recv(), Ok((0, true)));
+    for _ in 0..3 {
+        assert_eq!(daemon.next_of_all(), FromWorker::Alive);
+    }
+    daemon.permit(vec![done()]);
+    daemon.frame_of(task);
+    let usage = Usage { prompt_tokens: 1, completion_tokens: 2 };
+    assert_eq!(daemon.next(), FromWorker::Finished { task, usage });
+    // One sign may have been under way when the task ended. Behind it there is nothing, for as long as one looks.
+    daemon.synchronise();
+    daemon.socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+    let nothing = daemon.socket.read(&mut [0]).unwrap_err();
+    assert!(matches!(nothing.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut), "{nothing}");
 }

@@ -119,8 +119,36 @@ impl Daemon {
         Some(codec::decode(&bytes, IPC_MESSAGE_BYTES_MAX).unwrap())
     }
 
+    /// The next message that is no sign of life.
     pub(crate) fn next(&mut self) -> FromWorker {
+        loop {
+            match self.next_of_all() {
+                FromWorker::Alive => {}
+                message => return message,
+            }
+        }
+    }
+
+    pub(crate) fn next_of_all(&mut self) -> FromWorker {
         self.read().expect("the worker says something")
+    }
+
+    pub(crate) fn signal(&self, signal: libc::c_int) {
+        // SAFETY: our own child, which has not been waited for.
+        assert_eq!(unsafe { libc::kill(self.child.id() as libc::pid_t, signal) }, 0);
+    }
+
+    /// Whether the worker says something within a time.
+    pub(crate) fn is_heard_within(&mut self, limit: std::time::Duration) -> bool {
+        self.socket.set_read_timeout(Some(limit)).unwrap();
+        let mut byte = [0];
+        // SAFETY: reads at most one byte into a buffer of one; nothing is taken from the stream.
+        let seen = unsafe {
+            let socket = std::os::fd::AsRawFd::as_raw_fd(&self.socket);
+            libc::recv(socket, byte.as_mut_ptr().cast(), 1, libc::MSG_PEEK)
+        };
+        self.socket.set_read_timeout(None).unwrap();
+        seen == 1
     }
 
     /// Takes frames into their answers; gives the first other message that is not the end of an answer.
@@ -172,7 +200,7 @@ impl Daemon {
 
     /// All messages until the worker ends.
     pub(crate) fn rest(&mut self) -> Vec<FromWorker> {
-        std::iter::from_fn(|| self.read()).collect()
+        std::iter::from_fn(|| self.read()).filter(|message| *message != FromWorker::Alive).collect()
     }
 
     /// How the worker ended and what it printed.

@@ -12,10 +12,12 @@ use daemon::{Daemon, text_of};
 use protocol::{
     ids::TaskId,
     ipc::{FromWorker, Rejection, ToWorker},
+    limits,
     sealing::Suite,
-    task::{Frame, Task, TaskError, Usage},
+    stream::KEEP_ALIVE_MS,
+    task::{Frame, Generation, Prompt, Resume, Task, TaskError, Usage},
 };
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 use worker::{
     Exit,
     sandbox::{LayerState, Report},
@@ -30,6 +32,8 @@ const TESTS: &[(&str, fn())] = &[
     ("an_id_that_runs_is_refused", an_id_that_runs_is_refused),
     ("a_full_worker_says_so", a_full_worker_says_so),
     ("a_cancelled_task_gives_its_slot_away", a_cancelled_task_gives_its_slot_away),
+    ("a_stuck_step_is_no_silence_and_a_stopped_process_is", a_stuck_step_is_no_silence_and_a_stopped_process_is),
+    ("a_worker_with_little_duty_answers", a_worker_with_little_duty_answers),
     ("shutdown_tells_running_and_waiting_tasks", shutdown_tells_running_and_waiting_tasks),
     ("a_lost_daemon_ends_the_worker", a_lost_daemon_ends_the_worker),
     ("a_lost_daemon_ends_a_worker_that_still_loads", a_lost_daemon_ends_a_worker_that_still_loads),
@@ -145,10 +149,18 @@ fn changed_cut_and_misdirected_tasks_are_refused() {
 
 fn a_task_out_of_bounds_gets_a_sealed_error() {
     let mut daemon = Daemon::start(1);
-    let task = daemon.run_task(&Task::Embedding { inputs: Vec::new() });
-    let (frames, usage) = daemon.answer(task);
-    assert!(matches!(frames[..], [Frame::Failed { error: TaskError::Invalid { .. } }]), "{frames:?}");
-    assert_eq!(usage, Usage::default());
+    let resume = Resume { ids: vec![1; limits::RESUME_TOKENS_MAX + 1], text_bytes: 0 };
+    let generation = Generation { resume, ..Generation::default() };
+    for task in [
+        Task::Embedding { inputs: Vec::new() },
+        Task::Score { prompt: Prompt::Text("say".to_owned()), ids: Vec::new() },
+        Task::Completion { prompt: "say".to_owned(), generation },
+    ] {
+        let task = daemon.run_task(&task);
+        let (frames, usage) = daemon.answer(task);
+        assert!(matches!(frames[..], [Frame::Failed { error: TaskError::Invalid { .. } }]), "{frames:?}");
+        assert_eq!(usage, Usage::default());
+    }
 }
 
 fn an_id_that_runs_is_refused() {
@@ -188,6 +200,37 @@ fn a_cancelled_task_gives_its_slot_away() {
     daemon.send(&ToWorker::Shutdown);
     assert!(daemon.rest().is_empty(), "nothing more is said about cancelled tasks");
     assert_eq!(daemon.exit().0, Some(Exit::Shutdown));
+}
+
+fn a_stuck_step_is_no_silence_and_a_stopped_process_is() {
+    let mut daemon = Daemon::start(1);
+    let task = daemon.run("stick");
+    daemon.await_start(task);
+    for _ in 0..2 {
+        assert_eq!(daemon.next_of_all(), FromWorker::Alive, "in the confined process, while its engine hangs");
+    }
+    daemon.signal(libc::SIGSTOP);
+    // What was under way when it stopped; then there is silence, for longer than a period.
+    while daemon.is_heard_within(Duration::from_millis(3 * KEEP_ALIVE_MS)) {
+        assert_eq!(daemon.next_of_all(), FromWorker::Alive);
+    }
+    daemon.signal(libc::SIGCONT);
+    assert_eq!(daemon.next_of_all(), FromWorker::Alive, "it goes on");
+}
+
+fn a_worker_with_little_duty_answers() {
+    let mut daemon = Daemon::spawn("obedient", 1, |command| {
+        command.arg("--duty-percent=20");
+    });
+    daemon.await_ready();
+    let task = daemon.run("say it slowly");
+    assert_eq!(text_of(&daemon.answer(task).0), "it slowly ");
+    let (exit, printed) = Daemon::spawn("obedient", 1, |command| {
+        command.arg("--duty-percent=0");
+    })
+    .exit();
+    assert_eq!(exit, Some(Exit::Usage));
+    assert!(printed.contains("expected a percentage from 1 to 100"), "{printed}");
 }
 
 fn shutdown_tells_running_and_waiting_tasks() {

@@ -14,6 +14,8 @@ struct Work {
     prompt_tokens: u32,
     started: bool,
     said: u32,
+    /// Its step takes for ever.
+    stuck: bool,
     /// Last word first; `None`: for ever.
     words: Option<Vec<String>>,
 }
@@ -88,10 +90,12 @@ impl Engine for Obedient {
                 let result = File::open(worker::sandbox::model_path());
                 Some(vec![result.map_or_else(|error| format!("{:?}", error.kind()), |_| "opened".to_owned())])
             }
+            Some("stick") => None,
             Some("break") => Some(vec!["break".to_owned()]),
             _ => None,
         };
-        self.running.insert(id, Work { prompt_tokens, started: false, said: 0, words });
+        let stuck = prompt.starts_with("stick");
+        self.running.insert(id, Work { prompt_tokens, started: false, said: 0, stuck, words });
         Ok(())
     }
 
@@ -119,6 +123,11 @@ impl Work {
             emit(Frame::Started { prompt_tokens: self.prompt_tokens });
             return true;
         }
+        if self.stuck {
+            loop {
+                std::thread::park();
+            }
+        }
         let word = match &mut self.words {
             Some(words) => words.pop(),
             None => Some("on".to_owned()),
@@ -126,7 +135,7 @@ impl Work {
         match word {
             Some(word) => {
                 self.said += 1;
-                emit(Frame::Tokens { ids: vec![self.said], text: format!("{word} ") });
+                emit(Frame::Tokens { ids: vec![self.said], text: format!("{word} "), log_probs: vec![-0.5] });
                 true
             }
             None => {

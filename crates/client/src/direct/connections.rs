@@ -11,7 +11,7 @@ use transport::{ConnectError, Connection, Transport};
 const KEPT_MAX: usize = 256;
 
 #[derive(Default)]
-pub(crate) struct Connections {
+pub(super) struct Connections {
     open: Mutex<HashMap<NodeId, Connection>>,
 }
 
@@ -21,7 +21,7 @@ impl Connections {
     }
 
     /// A connection to a candidate: the kept one, or a new one.
-    pub(crate) async fn to(&self, transport: &Transport, candidate: &Candidate) -> Result<Connection, ConnectError> {
+    pub(super) async fn to(&self, transport: &Transport, candidate: &Candidate) -> Result<Connection, ConnectError> {
         let kept = self.lock().get(&candidate.node).filter(|connection| connection.is_open()).cloned();
         if let Some(connection) = kept {
             return Ok(connection);
@@ -39,7 +39,7 @@ impl Connections {
     }
 
     /// The next task to this node makes a new connection.
-    pub(crate) fn forget(&self, node: NodeId) {
+    pub(super) fn forget(&self, node: NodeId) {
         self.lock().remove(&node);
     }
 }

@@ -1,0 +1,96 @@
+use super::*;
+use protocol::task::{Finish, Generation};
+
+fn tokens(ids: &[u32], text: &str) -> Frame {
+    Frame::Tokens { ids: ids.to_vec(), text: text.to_owned(), log_probs: vec![-1.0; ids.len()] }
+}
+
+fn done(prompt_tokens: u32, completion_tokens: u32) -> Frame {
+    Frame::Done { finish: Finish::Stop, usage: Usage { prompt_tokens, completion_tokens } }
+}
+
+fn started() -> Frame {
+    Frame::Started { prompt_tokens: 3 }
+}
+
+fn chat(max_tokens: Option<u32>) -> Task {
+    let mut task = Task::chat("hello");
+    if let Task::Chat { generation, .. } = &mut task {
+        *generation = Generation { max_tokens, ..Generation::default() };
+    }
+    task
+}
+
+#[test]
+fn another_node_goes_on_behind_what_was_seen() {
+    let task = chat(None);
+    let mut progress = Progress::new(&task);
+    let mut first = progress.cursor();
+    assert_eq!(progress.take(&mut first, started()), Ok(Step::Begins(started())));
+    assert_eq!(progress.take(&mut first, tokens(&[1, 2], "é")), Ok(Step::Advances(tokens(&[1, 2], "é"))));
+
+    let Task::Chat { generation, .. } = &progress.rest_of(&task) else { panic!("another task") };
+    assert_eq!((&generation.resume.ids[..], generation.resume.text_bytes), (&[1, 2][..], 2));
+
+    let mut second = progress.cursor();
+    assert_eq!(progress.take(&mut second, started()), Ok(Step::Nothing), "the reader has seen the beginning");
+    assert_eq!(progress.take(&mut second, tokens(&[3], "x")), Ok(Step::Advances(tokens(&[3], "x"))));
+    assert!(progress.take(&mut first, tokens(&[3], "y")).is_err(), "the slower node is not mixed in");
+    assert_eq!(progress.take(&mut second, done(3, 1)), Ok(Step::Ends(done(3, 3))), "all that was delivered counts");
+}
+
+#[test]
+fn frames_out_of_place_are_found() {
+    let mut progress = Progress::new(&chat(Some(2)));
+    let mut cursor = progress.cursor();
+    assert!(progress.take(&mut cursor, tokens(&[1], "a")).is_err(), "not begun");
+    assert!(progress.take(&mut cursor, started()).is_ok());
+    assert!(progress.take(&mut cursor, started()).is_err(), "begun twice");
+    assert!(progress.take(&mut cursor, Frame::Embedding { index: 0, vector: vec![1.0] }).is_err());
+    assert_eq!(progress.take(&mut cursor, tokens(&[], "")), Ok(Step::Nothing));
+    assert!(progress.take(&mut cursor, tokens(&[1, 2, 3], "abc")).is_err(), "longer than asked for");
+    assert!(!progress.has_advanced());
+}
+
+#[test]
+fn vectors_are_shown_once_and_all_of_them() {
+    let mut progress = Progress::new(&Task::Embedding { inputs: vec!["a".to_owned(), "b".to_owned()] });
+    let vector = |index| Frame::Embedding { index, vector: vec![1.0] };
+    let mut first = progress.cursor();
+    progress.take(&mut first, started()).unwrap();
+    assert_eq!(progress.take(&mut first, vector(0)), Ok(Step::Advances(vector(0))));
+    assert!(progress.take(&mut first, vector(2)).is_err());
+    assert!(progress.take(&mut first, done(2, 0)).is_err(), "one is missing");
+    let mut second = progress.cursor();
+    progress.take(&mut second, started()).unwrap();
+    assert_eq!(progress.take(&mut second, vector(0)), Ok(Step::Nothing));
+    assert_eq!(progress.take(&mut second, vector(1)), Ok(Step::Advances(vector(1))));
+    assert_eq!(progress.take(&mut second, done(2, 0)), Ok(Step::Ends(done(2, 0))));
+}
+
+#[test]
+fn scores_are_shown_once_whatever_their_portions() {
+    let prompt = protocol::task::Prompt::Text("x".to_owned());
+    let mut progress = Progress::new(&Task::Score { prompt, ids: vec![1, 2, 3, 4] });
+    let scores = |values: &[f32]| Frame::Scores { log_probs: values.to_vec(), best: values.to_vec() };
+    let mut first = progress.cursor();
+    progress.take(&mut first, started()).unwrap();
+    assert_eq!(progress.take(&mut first, scores(&[0.0, 1.0])), Ok(Step::Advances(scores(&[0.0, 1.0]))));
+    let mut second = progress.cursor();
+    progress.take(&mut second, started()).unwrap();
+    assert_eq!(progress.take(&mut second, scores(&[0.0])), Ok(Step::Nothing));
+    assert_eq!(progress.take(&mut second, scores(&[1.0, 2.0])), Ok(Step::Advances(scores(&[2.0]))));
+    assert!(progress.take(&mut second, done(1, 0)).is_err(), "one is missing");
+    assert!(progress.take(&mut second, scores(&[3.0, 4.0])).is_err(), "one too many");
+    assert_eq!(progress.take(&mut second, scores(&[3.0])), Ok(Step::Advances(scores(&[3.0]))));
+    assert_eq!(progress.take(&mut second, done(1, 0)), Ok(Step::Ends(done(1, 0))));
+}
+
+#[test]
+fn a_growing_list_keeps_its_order() {
+    let mut ids = Vec::new();
+    for id in 0..2_000 {
+        append(&mut ids, &[id]);
+    }
+    assert!(ids.iter().copied().eq(0..2_000));
+}

@@ -1,0 +1,183 @@
+//! An orchestrator that grants what it is told to, and keeps what it is told.
+
+use crate::{
+    MODEL,
+    stub_node::{Offer, unix_ms},
+};
+use protocol::{
+    grant::{
+        Audit, Candidate, Errand, Expected, Grant, MatchReply, MatchRequest, Permit, Purpose, Refusal, RefusalKind,
+    },
+    ids::{NodeId, PoolId, TaskId},
+    limits::{self, LINK_MESSAGE_BYTES_MAX},
+    link::{self, Answer, End, Hello, HelloReply, Outcome, Question, Welcome},
+    ticket::{OrchestratorAddress, Ticket},
+};
+use std::sync::{Arc, Mutex, MutexGuard};
+use tokio::sync::watch;
+use transport::{Connection, Listen, Transport};
+use trust::MachineKey;
+
+const POOL: PoolId = PoolId([9; 32]);
+
+#[derive(Clone)]
+pub(crate) struct StubOrchestrator {
+    key: Arc<MachineKey>,
+    transport: Transport,
+    state: Arc<Mutex<State>>,
+    told: Arc<watch::Sender<usize>>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    pub(crate) offers: Vec<Offer>,
+    /// Where the next grant begins: grants go round.
+    pub(crate) turn: usize,
+    /// Offered first to who resumes.
+    pub(crate) for_resumes: Vec<Offer>,
+    pub(crate) expected: Expected,
+    /// Comes with the next grant: subject and referees, as places in `offers`.
+    pub(crate) audit: Option<Vec<usize>>,
+    pub(crate) overloaded: bool,
+    pub(crate) requests: Vec<MatchRequest>,
+    pub(crate) outcomes: Vec<Outcome>,
+    pub(crate) reports: Vec<NodeId>,
+}
+
+impl StubOrchestrator {
+    pub(crate) async fn start() -> Self {
+        let key = MachineKey::generate();
+        let transport = Transport::bind(&key, Listen::Loopback { port: 0 }, &[link::ALPN]).await.unwrap();
+        let orchestrator =
+            Self { key: Arc::new(key), transport, state: Arc::default(), told: Arc::new(watch::Sender::new(0)) };
+        let listening = orchestrator.clone();
+        tokio::spawn(async move {
+            while let Some(incoming) = listening.transport.accept().await {
+                let orchestrator = listening.clone();
+                tokio::spawn(async move {
+                    let connection = incoming.handshake().await.unwrap();
+                    orchestrator.serve(&connection).await;
+                });
+            }
+        });
+        orchestrator
+    }
+
+    pub(crate) fn ticket(&self) -> Ticket {
+        let address = OrchestratorAddress { id: self.key.id(), addresses: self.transport.addresses() };
+        Ticket { pool: POOL, orchestrators: vec![address], secret: None }
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub(crate) fn add(&self, offer: Offer) {
+        self.lock().offers.push(offer);
+    }
+
+    /// Waits until what it was told and asked satisfies the condition.
+    pub(crate) async fn until(&self, mut holds: impl FnMut(&State) -> bool) {
+        let mut told = self.told.subscribe();
+        crate::within(async {
+            while !holds(&self.lock()) {
+                told.changed().await.unwrap()
+            }
+        })
+        .await;
+    }
+
+    /// How a task ended on a node, as told by its asker.
+    pub(crate) fn ends(&self, node: NodeId) -> Vec<End> {
+        self.lock().outcomes.iter().filter(|outcome| outcome.node == node).map(|outcome| outcome.end).collect()
+    }
+
+    pub(crate) fn purposes(&self) -> Vec<Purpose> {
+        self.lock().requests.iter().map(|request| request.purpose).collect()
+    }
+
+    /// A permit for the first node, given to anybody.
+    pub(crate) fn grant(&self, client: NodeId) -> (TaskId, Candidate) {
+        let (task, offer) = (TaskId::random(), self.lock().offers[0].clone());
+        (task, self.candidate(client, task, &offer, Expected::default()))
+    }
+
+    async fn serve(&self, connection: &Connection) {
+        let (mut sender, mut receiver) = connection.accept_stream().await.unwrap();
+        let _: Hello = receiver.message(limits::HELLO_BYTES_MAX).await.unwrap().unwrap();
+        let welcome = Welcome { orchestrators: vec![self.key.id()], models: Vec::new() };
+        sender.message(&HelloReply::Welcome(welcome), LINK_MESSAGE_BYTES_MAX).await.unwrap();
+        sender.finish();
+        while let Some((mut sender, mut receiver)) = connection.accept_stream().await {
+            let (orchestrator, client) = (self.clone(), connection.remote());
+            tokio::spawn(async move {
+                let Ok(Some(question)) = receiver.message(limits::QUESTION_BYTES_MAX).await else { return };
+                let answer = orchestrator.answer(client, question);
+                orchestrator.told.send_modify(|told| *told += 1);
+                if sender.message(&answer, LINK_MESSAGE_BYTES_MAX).await.is_ok() {
+                    sender.finish();
+                }
+            });
+        }
+    }
+
+    fn answer(&self, client: NodeId, question: Question) -> Answer {
+        let mut state = self.lock();
+        match question {
+            Question::Match(request) => {
+                let reply = self.matched(&mut state, client, &request);
+                state.requests.push(request);
+                return Answer::Match(reply);
+            }
+            Question::Outcome(outcome) => state.outcomes.push(outcome),
+            Question::Report { node } => state.reports.push(node),
+            question => panic!("{question:?}"),
+        }
+        Answer::Noted
+    }
+
+    fn matched(&self, state: &mut State, client: NodeId, request: &MatchRequest) -> MatchReply {
+        if state.overloaded {
+            let kind = RefusalKind::Overloaded;
+            return MatchReply::Refused(Refusal { kind, reasons: Vec::new(), retry_after_ms: Some(7_000) });
+        }
+        let mut offers = state.offers.clone();
+        if !offers.is_empty() {
+            let turn = state.turn % offers.len();
+            offers.rotate_left(turn);
+            state.turn += 1;
+        }
+        if request.purpose == Purpose::Resume {
+            offers.splice(0..0, state.for_resumes.clone());
+        }
+        offers.retain(|offer| !request.exclude.contains(&offer.node));
+        offers.truncate(limits::CANDIDATES_MAX);
+        if offers.is_empty() {
+            let kind = RefusalKind::NoNode;
+            return MatchReply::Refused(Refusal { kind, reasons: Vec::new(), retry_after_ms: None });
+        }
+        let candidate = |task: TaskId, offer: &Offer| self.candidate(client, task, offer, state.expected);
+        let audit = state.audit.as_ref().map(|places| {
+            let mut errands = places.iter().map(|place| {
+                let task = TaskId::random();
+                Errand { task, candidate: candidate(task, &state.offers[*place]) }
+            });
+            Audit { subject: errands.next().unwrap(), referees: errands.collect() }
+        });
+        let candidates = offers.iter().map(|offer| candidate(request.task, offer)).collect();
+        state.audit = None;
+        MatchReply::Granted(Grant { model: MODEL, model_name: "stub".to_owned(), candidates, audit })
+    }
+
+    fn candidate(&self, client: NodeId, task: TaskId, offer: &Offer, expected: Expected) -> Candidate {
+        let expires_unix_ms = unix_ms() + limits::PERMIT_LIFETIME_MS;
+        let permit = Permit { pool: POOL, task, client, node: offer.node, model: MODEL, expires_unix_ms };
+        Candidate {
+            node: offer.node,
+            addresses: offer.addresses.clone(),
+            evidence: offer.evidence.clone(),
+            permit: self.key.sign(&permit),
+            expected,
+        }
+    }
+}

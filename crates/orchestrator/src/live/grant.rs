@@ -1,0 +1,257 @@
+//! Granting a task, and naming a node to be tried beside it.
+
+use super::{Live, arriving::Arriving};
+use crate::vetting::Checked;
+use protocol::{
+    grant::{Expected, Refusal, RefusalKind},
+    hold::Hold,
+    ids::{ModelDigest, NodeId, TaskId},
+    limits,
+    link::ModelEntry,
+};
+use registry::Registry;
+use scheduler::{Ended, Now, Task};
+use std::{net::SocketAddr, sync::Arc};
+
+/// What a client with too many unused grants is told.
+const SHARE_RETRY_AFTER_MS: u32 = 1_000;
+/// Nothing is tried where more than this is taken of the places for a model, in percent.
+const BUSY_PERCENT_MAX: u64 = 80;
+/// A node is tried at least this often, where it gets work at all and the budget allows.
+const AUDIT_EVERY_MS: u64 = 60 * 60 * 1000;
+/// After this time without anything to do, nobody will speak of a node's tasks any more; and of how many.
+const UNSPOKEN_MS: u64 = 30_000;
+const UNSPOKEN_MAX: u32 = 64;
+/// Draws in which referees are looked for.
+const REFEREE_DRAWS: u64 = 4;
+
+/// What a client needs to reach one candidate.
+pub(crate) struct Reachable {
+    pub(crate) node: NodeId,
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) evidence: Arc<Checked>,
+}
+
+/// One node of a grant.
+pub(crate) struct Named {
+    pub(crate) reachable: Reachable,
+    pub(crate) expected: Expected,
+    /// Tasks in its worker with this one.
+    pub(crate) batch: u32,
+}
+
+/// Who may serve a task.
+pub(crate) struct Granted {
+    pub(crate) model: ModelDigest,
+    pub(crate) model_name: String,
+    pub(crate) candidates: Vec<Named>,
+}
+
+/// A node to be tried, and who says whether it answered right.
+pub(crate) struct Tried {
+    pub(crate) subject: Named,
+    pub(crate) referees: Vec<Named>,
+}
+
+impl Live {
+    /// Ranks the nodes for a task, and counts it as load of the first.
+    pub(crate) fn grant(
+        &mut self,
+        registry: &Registry,
+        task: &Task<'_>,
+        now: Now,
+        entropy: u64,
+    ) -> Result<Granted, Refusal> {
+        self.check_share(registry, task, now)?;
+        let ranking = self.fleet.rank(registry, task, now, entropy)?;
+        let ModelEntry { digest: model, name, .. } = ranking.model;
+        let (model, model_name) = (*model, name.clone());
+        let ranked = ranking.candidates.iter().map(|ranked| {
+            let estimate = &ranked.estimate;
+            (ranked.node, Expected { first_token_ms: estimate.first_token_ms, token_us: estimate.token_us })
+        });
+        let candidates: Vec<Named> =
+            ranked.filter_map(|(node, expected)| self.named(node, model, expected, now)).collect();
+        let Some(first) = candidates.first() else {
+            // A place without evidence is held back, so it is never ranked.
+            return Err(Refusal { kind: RefusalKind::NoNode, reasons: Vec::new(), retry_after_ms: None });
+        };
+        let node = first.reachable.node;
+        self.begin(node, model, task.client, task.request.task, now);
+        self.fleet.reserve(node, model, now);
+        self.note(node, now);
+        Ok(Granted { model, model_name, candidates })
+    }
+
+    /// Who leaves places unused has fewer at a time.
+    fn check_share(&mut self, registry: &Registry, task: &Task<'_>, now: Now) -> Result<(), Refusal> {
+        let model = registry.model(&task.request.model).map(|entry| entry.digest);
+        let places = model.and_then(|model| self.ready.of(model)).map_or(0, super::ready::Serving::slots);
+        if self.shares.has_room(task.client, places, now.steady_ms) {
+            return Ok(());
+        }
+        let retry_after_ms = Some(SHARE_RETRY_AFTER_MS);
+        Err(Refusal { kind: RefusalKind::Overloaded, reasons: Vec::new(), retry_after_ms })
+    }
+
+    /// A task is on its way to a node: what the orchestrator does there for itself ends.
+    fn begin(&mut self, node: NodeId, model: ModelDigest, client: NodeId, task: TaskId, now: Now) {
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        entry.give_way();
+        entry.idle_steady_ms = None;
+        entry.settled = false;
+        entry.arrivals.add(Arriving { client, task, model, given_steady_ms: now.steady_ms });
+        self.shares.granted(client);
+    }
+
+    fn named(&self, node: NodeId, model: ModelDigest, expected: Expected, now: Now) -> Option<Named> {
+        let entry = self.nodes.get(&node)?;
+        let evidence = entry.offer(model)?.evidence.clone()?;
+        let tasks = self.fleet.get(node)?.worker(model)?.tasks(now);
+        let batch = u32::try_from(tasks).unwrap_or(u32::MAX).saturating_add(1);
+        Some(Named { reachable: Reachable { node, addresses: entry.addresses.clone(), evidence }, expected, batch })
+    }
+
+    /// Whether a model has places to spare for trials.
+    pub(crate) fn has_spare(&self, model: ModelDigest) -> bool {
+        self.ready.of(model).is_none_or(|serving| serving.busy_percent() <= BUSY_PERCENT_MAX)
+    }
+
+    /// Places for a model, taken or not.
+    pub(crate) fn places(&self, model: ModelDigest) -> u32 {
+        self.ready.of(model).map_or(0, super::ready::Serving::slots)
+    }
+
+    /// Nodes that had a place for a model when they were last looked at.
+    pub(crate) fn free_nodes(&self, model: ModelDigest) -> usize {
+        self.fleet.ready(model)
+    }
+
+    /// A node to be tried beside a task of `client`: one that is due, because it can prove itself in no other way or
+    /// was not tried for long; or, if `anyway`, whichever is drawn. Nobody who is to serve the task itself.
+    pub(crate) fn try_beside(&mut self, granted: &Granted, anyway: bool, now: Now, entropy: u64) -> Option<Tried> {
+        let model = granted.model;
+        if !self.has_spare(model) {
+            return None;
+        }
+        let serves = |node: NodeId| granted.candidates.first().is_some_and(|named| named.reachable.node == node);
+        let waiting = self.fleet.canaries_due(now, limits::REASONS_MAX);
+        let waiting = waiting.into_iter().find(|(node, of)| *of == model && !serves(*node)).map(|(node, _)| node);
+        let drawn = || {
+            let node = self.fleet.sample(model, now, entropy).filter(|node| !serves(*node))?;
+            let last = self.nodes.get(&node)?.audited_steady_ms;
+            let due = last.is_none_or(|last| now.steady_ms.saturating_sub(last) >= AUDIT_EVERY_MS);
+            (due || anyway).then_some(node)
+        };
+        let node = waiting.or_else(drawn)?;
+        let subject = self.named(node, model, Expected::default(), now)?;
+        let referees = self.referees(model, node, now, entropy);
+        if referees.is_empty() {
+            return None;
+        }
+        self.nodes.get_mut(&node)?.audited_steady_ms = Some(now.steady_ms);
+        self.fleet.canary_sent(node, model, now);
+        Some(Tried { subject, referees })
+    }
+
+    /// Up to [`limits::REFEREES_MAX`] nodes with a good record that serve the same model.
+    pub(crate) fn referees(&mut self, model: ModelDigest, subject: NodeId, now: Now, entropy: u64) -> Vec<Named> {
+        let mut found: Vec<(u32, NodeId)> = Vec::new();
+        for draw in 0..REFEREE_DRAWS {
+            let drawn = self.fleet.sample(model, now, entropy.rotate_left(16 * draw as u32) ^ draw);
+            let Some(node) = drawn.filter(|node| *node != subject) else { continue };
+            let record = self.fleet.get(node).map(|live| *live.record(model));
+            if let Some(record) = record.filter(|_| found.iter().all(|(_, other)| *other != node)) {
+                found.push((u32::MAX - record.success_ppm(), node));
+            }
+        }
+        // The best record first; of equals whichever was drawn first.
+        found.sort_by_key(|(badness, _)| *badness);
+        let nodes = found.into_iter().map(|(_, node)| node);
+        nodes.filter_map(|node| self.named(node, model, Expected::default(), now)).take(limits::REFEREES_MAX).collect()
+    }
+
+    /// A client spoke of a task on a node. Returns whether it had been taken for unused.
+    pub(crate) fn spoken_of(&mut self, client: NodeId, task: TaskId, node: NodeId, now: Now) {
+        let arriving = self.nodes.get_mut(&node).and_then(|entry| entry.arrivals.spoken_of(client, task));
+        match arriving {
+            Some(_) => {
+                self.shares.settled(client, false, now.steady_ms);
+                self.set_reserved(node, now);
+            }
+            // Its node showed it, or it was given up: in the latter case wrongly.
+            None => self.shares.used_after_all(client),
+        }
+    }
+
+    /// A grant reached nobody.
+    pub(crate) fn unused(&mut self, client: NodeId, task: TaskId, granted: &Granted, now: Now) {
+        if let Some(first) = granted.candidates.first() {
+            let node = first.reachable.node;
+            self.spoken_of(client, task, node, now);
+            self.ended(node, granted.model, Ended::Without, now);
+        }
+    }
+
+    /// Brings what matching counts as on its way to a node in line with what is.
+    fn set_reserved(&mut self, node: NodeId, now: Now) {
+        let Some(entry) = self.nodes.get(&node) else { return };
+        let arrivals = &entry.arrivals;
+        self.fleet.update(node, now, |live| {
+            for worker in &mut live.workers {
+                let (reserved, youngest) = arrivals.of(worker.model);
+                worker.reserved = reserved;
+                worker.reserved_until_steady_ms = youngest.saturating_add(scheduler::RESERVED_MS);
+            }
+        });
+        self.note(node, now);
+    }
+
+    /// Gives up tasks that should have come to a node by now, and holds them against their clients.
+    pub(super) fn lapse(&mut self, node: NodeId, now: Now) {
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        let lapsed = entry.arrivals.lapsed(now.steady_ms);
+        if lapsed.is_empty() {
+            return;
+        }
+        for arriving in lapsed {
+            self.shares.settled(arriving.client, true, now.steady_ms);
+            self.fleet.ended(node, arriving.model, Ended::Without, now);
+        }
+        self.set_reserved(node, now);
+    }
+
+    /// A node that has had nothing to do for a while has no task that anybody will still speak of: what an unproven node
+    /// may have at once is not taken up by clients that went without a word.
+    pub(super) fn settle_idle(&mut self, node: NodeId, now: Now) {
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        let is_idle = entry.idle_steady_ms.is_some_and(|since| now.steady_ms.saturating_sub(since) >= UNSPOKEN_MS);
+        if !is_idle || std::mem::replace(&mut entry.settled, true) {
+            return;
+        }
+        self.fleet.update(node, now, |live| {
+            for model in live.workers.iter().map(|worker| worker.model).collect::<Vec<_>>() {
+                let record = live.records.get_mut(model);
+                (0..UNSPOKEN_MAX).for_each(|_| record.ended(Ended::Without, now.steady_ms));
+            }
+        });
+    }
+
+    /// Tasks on their way to a node whose link changes: nobody's fault.
+    pub(super) fn settle_all(&mut self, node: NodeId, now: Now) {
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        for arriving in entry.arrivals.all() {
+            self.shares.settled(arriving.client, false, now.steady_ms);
+        }
+    }
+}
+
+/// Tells a client why it is not sent to nodes that have failed it: they are among those that it may not be sent to.
+pub(crate) fn explain_avoided(refusal: &mut Refusal, avoided: &[(NodeId, u32)], own: &[NodeId]) {
+    for (node, hold) in &mut refusal.reasons {
+        let failures = avoided.iter().find(|(other, _)| other == node && !own.contains(node));
+        if let (Hold::Excluded, Some((_, failures))) = (&hold, failures) {
+            *hold = Hold::Ejected { failures: *failures };
+        }
+    }
+}

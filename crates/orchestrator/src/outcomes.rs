@@ -1,0 +1,253 @@
+//! How tasks ended, in the words of their clients: what of it is believed, and what follows.
+//!
+//! **Whose word.** Only that of the client which the permit was given to, once for each task and node
+//! ([`crate::issued`]). Everything else is counted and forgotten.
+//!
+//! **How much.** A client may lie, and what it says changes what others get. So:
+//! * A failure turns the node away from the client that reports it ([`crate::grudges`]): this needs no proof, because it
+//!   costs nobody else. A node that fails everything gets at most five tasks of one client by that rule alone.
+//! * In the node's own record, which is everybody's, failures in a row of one client count [`FAILURES_PER_CLIENT`] times
+//!   at most. So it takes the word of three clients to eject a node ([`scheduler`]'s bound is five), and a success that
+//!   any other client reports ends the row.
+//! * Each failure that counts is an occasion to look: the orchestrator probes the link and gives the node a task of its
+//!   own ([`crate::measuring`]). That trial is proof: if it fails, the node is ejected at once, whoever reported it. So
+//!   in a pool with one client, its word and the trial together eject, and its word alone only keeps the node from *it*.
+//! * A failed audit is an accusation by one client: the node is ejected where our own audit confirms it, or where a
+//!   second client says the same. A passed one counts once an hour for each client, so that nobody talks a friend out
+//!   of its probation.
+//! * Results, valid or not, go into what is agreed on for [`crate::observed`]'s share of each client.
+
+use crate::{
+    issued::{Errand, Issue},
+    live::Wish,
+    matching, measuring,
+    shared::Shared,
+};
+use protocol::{
+    ids::{ModelDigest, NodeId},
+    link::{AuditVerdict, End, Outcome},
+};
+use scheduler::{Ended, Now};
+use std::{collections::HashMap, sync::Arc};
+use trust::observations::Rates;
+
+/// Failures in a row of one client that count against a node for everybody.
+const FAILURES_PER_CLIENT: u32 = 2;
+/// Nodes and clients that are kept in mind; a node that is forgotten begins anew.
+const NODES_MAX: usize = 1 << 14;
+const CLIENTS_PER_NODE_MAX: usize = 64;
+/// An answer shorter than this says little about speed.
+const TIMED_TOKENS_MIN: u32 = 16;
+/// One task moves a rate by what lies within these bounds of it, in percent.
+const REFINED_PERCENT: (u32, u32) = (50, 150);
+
+/// What clients hold against each node since it last did well.
+#[derive(Default)]
+pub(crate) struct Testimony {
+    nodes: HashMap<NodeId, Against>,
+}
+
+#[derive(Default)]
+struct Against {
+    failures: HashMap<NodeId, u32>,
+    accused_by: Option<NodeId>,
+}
+
+impl Testimony {
+    fn of(&mut self, node: NodeId) -> &mut Against {
+        if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&node) {
+            self.nodes.clear();
+        }
+        self.nodes.entry(node).or_default()
+    }
+
+    /// Whether one more failure that this client reports counts for everybody.
+    fn failure_counts(&mut self, node: NodeId, client: NodeId) -> bool {
+        let failures = &mut self.of(node).failures;
+        if failures.len() >= CLIENTS_PER_NODE_MAX && !failures.contains_key(&client) {
+            return false;
+        }
+        let own = failures.entry(client).or_default();
+        *own += 1;
+        *own <= FAILURES_PER_CLIENT
+    }
+
+    /// A task went well. That a client takes back its own failures is its right; another's are taken back by others.
+    fn success(&mut self, node: NodeId, client: NodeId) {
+        if let Some(against) = self.nodes.get_mut(&node) {
+            let others = against.failures.keys().any(|other| *other != client);
+            let own = against.failures.remove(&client).is_some();
+            if others && !own {
+                against.failures.clear();
+            }
+        }
+    }
+
+    /// An audit failed. Whether a second client says so.
+    fn accused(&mut self, node: NodeId, client: NodeId) -> bool {
+        let accused_by = &mut self.of(node).accused_by;
+        accused_by.replace(client).is_some_and(|first| first != client)
+    }
+
+    /// A trial of our own showed how the node is: what was said before does not matter any more.
+    pub(crate) fn settled(&mut self, node: NodeId) {
+        self.nodes.remove(&node);
+    }
+}
+
+/// Takes in how a task of `client` ended.
+pub(crate) fn take(shared: &Arc<Shared>, client: NodeId, outcome: &Outcome) {
+    let now = shared.now();
+    let Some(issue) = shared.issued().take(client, outcome.task, outcome.node, now.steady_ms) else {
+        shared.counters.outcomes_unknown.count();
+        return;
+    };
+    shared.counters.outcomes.count();
+    shared.live().spoken_of(client, outcome.task, outcome.node, now);
+    match (issue.errand, outcome.audit) {
+        (Errand::Subject, Some(verdict)) => audited(shared, client, &issue, verdict, now),
+        _ => ended(shared, client, &issue, outcome, now),
+    }
+    matching::serve(shared, issue.model);
+}
+
+fn ended(shared: &Arc<Shared>, client: NodeId, issue: &Issue, outcome: &Outcome, now: Now) {
+    let node = issue.node;
+    match outcome.end {
+        End::Completed => {
+            shared.grudges().succeeded(client, node);
+            shared.testimony().success(node, client);
+            shared.live().ended(node, issue.model, Ended::Completed, now);
+            if shared.observed().result(node, client, true, now) {
+                refine(shared, issue, outcome, now);
+            }
+        }
+        End::Died | End::Stalled | End::Corrupt => failed(shared, client, issue, now),
+        End::Refused => {
+            let mut live = shared.live();
+            live.ended(node, issue.model, Ended::Without, now);
+            live.refused(node, now);
+        }
+        // `HandedBack`, `Cancelled`, and whatever comes later: nobody's fault.
+        _ => {
+            shared.live().ended(node, issue.model, Ended::Without, now);
+        }
+    }
+}
+
+fn failed(shared: &Arc<Shared>, client: NodeId, issue: &Issue, now: Now) {
+    let node = issue.node;
+    shared.counters.outcomes_failed.count();
+    shared.grudges().failed(client, node, now.steady_ms);
+    let counts = shared.testimony().failure_counts(node, client);
+    let how = if counts { Ended::Failed } else { Ended::Without };
+    if shared.live().ended(node, issue.model, how, now) {
+        shared.counters.ejections.count();
+    }
+    if counts {
+        shared.observed().result(node, client, false, now);
+    }
+    measuring::wish(shared, node, issue.model, Wish::Try);
+}
+
+fn audited(shared: &Arc<Shared>, client: NodeId, issue: &Issue, verdict: AuditVerdict, now: Now) {
+    let (node, model) = (issue.node, issue.model);
+    shared.live().ended(node, model, Ended::Without, now);
+    if verdict.passed {
+        shared.counters.audits_passed.count();
+        if shared.observed().audit_passed(node, client, now) {
+            shared.live().tried(node, model, true, now);
+        }
+        return;
+    }
+    shared.counters.audits_failed.count();
+    tracing::warn!(node = %node.short(), distance_milli = verdict.distance_milli, "a client says its answer is not the model's");
+    if shared.testimony().accused(node, client) {
+        shared.observed().canary(node, false);
+        if shared.live().tried(node, model, false, now) {
+            shared.counters.ejections.count();
+        }
+    } else {
+        measuring::wish(shared, node, model, Wish::Try);
+    }
+}
+
+/// A complete answer shows how fast a stream of its batch was.
+fn refine(shared: &Shared, issue: &Issue, outcome: &Outcome, now: Now) {
+    let Outcome { completion_tokens, generation_ms, .. } = *outcome;
+    if completion_tokens < TIMED_TOKENS_MIN || generation_ms == 0 {
+        return;
+    }
+    // The time runs from the first token to the last: one step less than there are tokens.
+    let milli = u64::from(completion_tokens - 1) * 1_000_000 / u64::from(generation_ms);
+    let shown = u32::try_from(milli).unwrap_or(u32::MAX);
+    let Some(rates) = shared.observed().of(issue.node).and_then(|seen| seen.rates(issue.model)).copied() else {
+        return;
+    };
+    let bounded = within(shown, issue.batch, &rates);
+    let refined = shared.observed().refine(issue.node, issue.model, issue.batch, bounded);
+    if let Some(refined) = refined {
+        shared.live().refined(issue.node, issue.model, refined, (issue.batch, shown), now);
+    }
+}
+
+/// One client's word moves a rate only so far.
+fn within(shown: u32, batch: u32, rates: &Rates) -> u32 {
+    let expected = (1e6 / rates.step_ms(batch)) as u64;
+    let (low, high) = REFINED_PERCENT;
+    let bound = |percent: u32| u32::try_from(expected * u64::from(percent) / 100).unwrap_or(u32::MAX);
+    shown.clamp(bound(low), bound(high))
+}
+
+/// What a trial of our own found, if it found anything.
+pub(crate) fn tried(shared: &Shared, node: NodeId, model: ModelDigest, passed: bool) {
+    let now = shared.now();
+    let counter = if passed { &shared.counters.trials_passed } else { &shared.counters.trials_failed };
+    counter.count();
+    shared.testimony().settled(node);
+    if passed {
+        shared.grudges().second_chance(node);
+    }
+    shared.observed().canary(node, passed);
+    if shared.live().tried(node, model, passed, now) {
+        shared.counters.ejections.count();
+        tracing::warn!(node = %node.short(), "it failed a task of the orchestrator's own");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NODE: NodeId = NodeId([1; 32]);
+    const LIAR: NodeId = NodeId([2; 32]);
+    const OTHER: NodeId = NodeId([3; 32]);
+
+    #[test]
+    fn one_client_s_failures_count_twice_and_another_s_success_ends_them() {
+        let mut testimony = Testimony::default();
+        let counted = (0..100).filter(|_| testimony.failure_counts(NODE, LIAR)).count();
+        assert_eq!(counted, FAILURES_PER_CLIENT as usize);
+        assert!(testimony.failure_counts(NODE, OTHER));
+        testimony.success(NODE, LIAR);
+        assert!(testimony.failure_counts(NODE, OTHER), "its second; taking back one's own leaves the others'");
+        assert!(!testimony.failure_counts(NODE, OTHER));
+        testimony.success(NODE, NodeId([4; 32]));
+        assert!(testimony.failure_counts(NODE, LIAR) && testimony.failure_counts(NODE, OTHER));
+    }
+
+    #[test]
+    fn an_accusation_needs_a_second_voice() {
+        let mut testimony = Testimony::default();
+        assert!((0..100).all(|_| !testimony.accused(NODE, LIAR)));
+        assert!(testimony.accused(NODE, OTHER));
+        testimony.settled(NODE);
+        assert!(!testimony.accused(NODE, OTHER));
+    }
+
+    #[test]
+    fn one_task_moves_a_rate_only_so_far() {
+        let rates = Rates { prefill_milli: 1, decode_milli: [100_000, 0, 0, 0] };
+        assert_eq!([0, 90_000, u32::MAX].map(|shown| within(shown, 1, &rates)), [50_000, 90_000, 150_000]);
+    }
+}

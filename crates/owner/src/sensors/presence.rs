@@ -1,0 +1,36 @@
+//! When somebody last used the machine.
+
+mod file;
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "macos")]
+mod macos;
+mod terminals;
+
+use crate::readings::{LastInput, Missing};
+use std::{
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// Says when somebody last used the machine. Asked ten times a second: it must not block.
+pub trait PresenceSensor: Send {
+    /// As known now.
+    fn last_input(&mut self) -> Result<LastInput, Missing>;
+}
+
+pub(super) fn platform() -> Box<dyn PresenceSensor> {
+    #[cfg(target_os = "linux")]
+    return Box::new(linux::Everywhere::start());
+    #[cfg(target_os = "macos")]
+    return Box::new(macos::Everywhere::default());
+}
+
+pub(super) fn file(path: PathBuf) -> Box<dyn PresenceSensor> {
+    Box::new(file::InputFile::new(path))
+}
+
+/// Milliseconds since 1970.
+fn unix_ms(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).ok().and_then(|since| u64::try_from(since.as_millis()).ok()).unwrap_or_default()
+}

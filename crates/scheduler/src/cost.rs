@@ -1,0 +1,152 @@
+//! The expected time to a completed answer: one number for "fastest" and "most likely to complete".
+//!
+//! **Time.** With *b* streams on the worker (of *S* slots), a prompt of *P* tokens and an answer of *A*:
+//!
+//! > T = load + wait + rtt + P/prefill + A · step(b + 1)
+//!
+//! `step(n)` is the measured time of one step with *n* streams ([`trust::observations::Rates::step_ms`]), that is, after
+//! this task has joined. Where all slots are taken the task waits for the `tasks − S + 1`th of them to end: with *S*
+//! tasks like this one under way that takes `(tasks − S + 1) / S · A · step(S)`.
+//!
+//! **Others.** What a task takes from the streams beside it is a cost like its own: minimising only T would fill the
+//! fastest machine until everyone on it is slow. While this task writes, each of *b* others steps slower than without it;
+//! who leaves meanwhile is replaced where load is high, so there are *b* all the time. If the step is w + c·n (one pass
+//! over the weights, and arithmetic for each stream), they lose together b·c·A, and c ≤ step(b+1)/(b+1). While its prompt
+//! is read they wait. So
+//!
+//! > others = A · step(b + 1) · b/(b + 1) + b · P/prefill
+//!
+//! The first term is an upper bound; unlike the difference of two measured steps it needs nothing that was not measured
+//! with as many streams, and it grows with *b* and with each step time, so that better measurements never cost rank.
+//!
+//! **Failure.** A client resumes from the exact token: a departure loses no token, it costs a pause. If *h* is the hazard
+//! over the time the task takes, and each departure is answered by a resumption on a node like this one, the parts
+//! computed before and after add up to T whatever their number, and the number of departures is Poisson with mean
+//! h·T = −ln P(stays T). A node can also fail without leaving (probability 1 − s each time it is tried): then it is
+//! another one's turn after the time it took to notice, on average (1 − s)/s times. With the pause
+//!
+//! > F = detection + wait elsewhere + (P + A/2)/prefill elsewhere
+//!
+//! > cost = T + others + F · (−ln P(stays T)) + F · (1 − s)/s + price
+//!
+//! For comparison, [`OnFailure::Restart`] is the rule for clients that begin again: with p = P(stays T)·s, an attempt
+//! that fails is expected to be lost half-way, so cost = T + others + (1 − p)/p · (F + T/2) + price.
+
+use crate::{LiveNode, LiveWorker, Now, Task};
+
+/// What a failure costs the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnFailure {
+    /// It goes on elsewhere from the last token.
+    Resume,
+    /// It begins again.
+    Restart,
+}
+
+/// The constants of the rule.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Rule {
+    /// What a failure costs.
+    pub on_failure: OnFailure,
+    /// How much what others lose counts: 1 is as much as the task's own time, and minimises the sum of all.
+    pub others: f64,
+    /// Until a client notices a failure: the silence that it takes for one, in milliseconds.
+    pub detection_ms: f64,
+    /// Until another node has been found and reached, in milliseconds.
+    pub elsewhere_ms: f64,
+    /// How fast that node reads what has been received, in tokens a second.
+    pub elsewhere_prefill_per_s: f64,
+    /// What a micro-credit is worth in waiting, in milliseconds.
+    pub price_ms_per_micro: f64,
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self {
+            on_failure: OnFailure::Resume,
+            others: 1.0,
+            detection_ms: 1_000.0,
+            elsewhere_ms: 200.0,
+            elsewhere_prefill_per_s: 200.0,
+            price_ms_per_micro: 0.1,
+        }
+    }
+}
+
+/// What is expected of one node for one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Estimate {
+    /// From the request to the first token, in milliseconds.
+    pub first_token_ms: u32,
+    /// From one token to the next, in microseconds.
+    pub token_us: u32,
+    /// Until the answer is complete if nothing happens, in microseconds.
+    pub time_us: u64,
+    /// Expected cost, in microseconds: what is minimised.
+    pub cost_us: u64,
+}
+
+/// Sizes of a task, as the rule needs them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Sizes {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u32,
+    /// Tokens of the answer.
+    pub answer_tokens: u32,
+}
+
+impl From<&Task<'_>> for Sizes {
+    fn from(task: &Task<'_>) -> Self {
+        Self { prompt_tokens: task.prompt_tokens, answer_tokens: task.answer_tokens }
+    }
+}
+
+/// Longest time that is told apart from for ever: about 50 days.
+const TIME_MS_MAX: f64 = u32::MAX as f64;
+/// Below this, the chance of success is not told apart: a node there is ejected.
+const SUCCESS_MIN: f64 = 0.01;
+
+impl Rule {
+    /// What is expected of `worker` on `node` for a task of these sizes.
+    pub fn estimate(&self, node: &LiveNode, worker: &LiveWorker, sizes: Sizes, now: Now) -> Estimate {
+        let (answer, slots, tasks) =
+            (f64::from(sizes.answer_tokens), u64::from(worker.slots.max(1)), worker.tasks(now));
+        let others = u32::try_from(tasks.min(slots - 1)).expect("fewer than slots, of which there are 32 bits");
+        let step_ms = worker.rates.step_ms(others + 1);
+        let prefill_ms = worker.rates.prefill_ms(sizes.prompt_tokens);
+        let wait_ms = match tasks.checked_sub(slots) {
+            None => 0.0,
+            // Full with its queue: every slot is taken, so `step_ms` is that of all slots.
+            Some(queued) => (queued + 1) as f64 / slots as f64 * answer * step_ms,
+        };
+        let first_ms = f64::from(worker.load_ms) + wait_ms + f64::from(node.rtt_us) / 1000.0 + prefill_ms;
+        let time_ms = (first_ms + answer * step_ms).min(TIME_MS_MAX);
+        let streams = f64::from(others);
+        let taken_ms = answer * step_ms * streams / (streams + 1.0) + streams * prefill_ms;
+        let failure_ms = self.failure_ms(node, worker, sizes, time_ms, now);
+        let tokens = f64::from(sizes.prompt_tokens) + answer;
+        let price_ms = self.price_ms_per_micro * f64::from(worker.price_micro) * tokens / 1000.0;
+        let cost_ms = (time_ms + self.others * taken_ms + failure_ms + price_ms).min(TIME_MS_MAX);
+        Estimate {
+            // Saturating, as casts of floating-point numbers are.
+            first_token_ms: first_ms as u32,
+            token_us: (step_ms * 1000.0) as u32,
+            time_us: (time_ms * 1000.0) as u64,
+            cost_us: (cost_ms * 1000.0) as u64,
+        }
+    }
+
+    fn failure_ms(&self, node: &LiveNode, worker: &LiveWorker, sizes: Sizes, time_ms: f64, now: Now) -> f64 {
+        let departures = node.hazard.departures(node.session_age_ms(now), time_ms as u64);
+        let success = (f64::from(node.record(worker.model).success_ppm()) / 1e6).clamp(SUCCESS_MIN, 1.0);
+        let reread = f64::from(sizes.prompt_tokens) + f64::from(sizes.answer_tokens) / 2.0;
+        let pause_ms = self.detection_ms + self.elsewhere_ms + reread / self.elsewhere_prefill_per_s * 1000.0;
+        match self.on_failure {
+            OnFailure::Resume => pause_ms * (departures + (1.0 - success) / success),
+            OnFailure::Restart => {
+                let completes = ((-departures).exp() * success).max(SUCCESS_MIN);
+                (1.0 - completes) / completes * (pause_ms + time_ms / 2.0)
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The live state, indexed: a decision looks at a few nodes, however many there are.
+//!
+//! For each model the nodes that would get a task are kept in order of their cost, once for each of a few classes of
+//! sizes, in steps of about 4 %; those that would not, in order of how near their reason is. A change of one node moves
+//! that node. What changes by time alone (silence, reservations, doubt, evidence) is in a list of deadlines, and is put
+//! right when the deadline has passed and somebody asks. Gates are checked once more on each node that is looked at, so
+//! that the index decides where to look, never who is eligible.
+
+mod index;
+mod place;
+
+use crate::{
+    Ended, LiveNode, Now, Ranking, Rule, Task,
+    gate::gate,
+    rank::{drawn, order, refusal},
+};
+use index::Index;
+use place::{Class, Placed};
+use protocol::{
+    grant::{Locality, Refusal, RefusalKind},
+    hold::Hold,
+    ids::{ModelDigest, NodeId},
+    limits,
+};
+use registry::Registry;
+use std::collections::HashMap;
+
+/// Nodes whose exact cost is computed for one decision: the best of the task's class.
+const LOOKED_AT: usize = 24;
+/// Held nodes of one kind that are looked at for a refusal.
+const REASONS_LOOKED_AT: usize = 2 * limits::REASONS_MAX;
+
+/// What is known of every node at this moment, ready for decisions.
+#[derive(Debug, Default)]
+pub struct Fleet {
+    rule: Rule,
+    entries: Vec<Option<Entry>>,
+    // Places in `entries` that are empty.
+    free: Vec<u32>,
+    by_id: HashMap<NodeId, u32>,
+    index: Index,
+}
+
+#[derive(Debug)]
+struct Entry {
+    live: LiveNode,
+    placed: Placed,
+}
+
+impl Fleet {
+    /// An empty fleet that is ranked by this rule.
+    pub fn new(rule: Rule) -> Self {
+        Self { rule, ..Self::default() }
+    }
+
+    /// Nodes in it.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    /// What is known of a node.
+    pub fn get(&self, node: NodeId) -> Option<&LiveNode> {
+        let at = *self.by_id.get(&node)?;
+        self.entries[at as usize].as_ref().map(|entry| &entry.live)
+    }
+
+    /// Every node, in an order that depends on nothing but what was done to the fleet.
+    pub fn iter(&self) -> impl Iterator<Item = &LiveNode> {
+        self.entries.iter().flatten().map(|entry| &entry.live)
+    }
+
+    /// Nodes that had a place for this model when they were last looked at.
+    pub fn ready(&self, model: ModelDigest) -> usize {
+        self.index.routable(model, Class::FIRST).map_or(0, std::collections::BTreeSet::len)
+    }
+
+    /// Adds a node, or replaces what is known of it; returns what was.
+    pub fn insert(&mut self, live: LiveNode, now: Now) -> Option<LiveNode> {
+        let node = live.node;
+        if let Some(&at) = self.by_id.get(&node) {
+            let entry = self.entries[at as usize].as_mut().expect("what has a number has an entry");
+            let old = std::mem::replace(&mut entry.live, live);
+            self.replace(at, now);
+            return Some(old);
+        }
+        let entry = Some(Entry { live, placed: Placed::default() });
+        let at = match self.free.pop() {
+            Some(at) => {
+                self.entries[at as usize] = entry;
+                at
+            }
+            None => {
+                self.entries.push(entry);
+                u32::try_from(self.entries.len() - 1).expect("fewer than 2³² nodes fit memory")
+            }
+        };
+        self.by_id.insert(node, at);
+        self.replace(at, now);
+        None
+    }
+
+    /// Changes what is known of a node. `None`: there is no such node. The node's id stays what it is.
+    pub fn update<R>(&mut self, node: NodeId, now: Now, change: impl FnOnce(&mut LiveNode) -> R) -> Option<R> {
+        let at = *self.by_id.get(&node)?;
+        let entry = self.entries[at as usize].as_mut()?;
+        let result = change(&mut entry.live);
+        entry.live.node = node;
+        self.replace(at, now);
+        Some(result)
+    }
+
+    /// Forgets a node.
+    pub fn remove(&mut self, node: NodeId) -> Option<LiveNode> {
+        let at = self.by_id.remove(&node)?;
+        let entry = self.entries[at as usize].take()?;
+        self.index.remove(at, node, &entry.placed);
+        self.free.push(at);
+        Some(entry.live)
+    }
+
+    /// Counts a task that is granted to a node as load of it, and as a task that it may fail.
+    pub fn reserve(&mut self, node: NodeId, model: ModelDigest, now: Now) {
+        self.update(node, now, |live| {
+            if let Some(worker) = live.worker_mut(model) {
+                worker.reserve(now);
+                live.records.get_mut(model).started(now.steady_ms);
+            }
+        });
+    }
+
+    /// Notes how a task on a node ended.
+    pub fn ended(&mut self, node: NodeId, model: ModelDigest, how: Ended, now: Now) {
+        self.update(node, now, |live| live.records.get_mut(model).ended(how, now.steady_ms));
+    }
+
+    /// Notes that a canary is on its way to a node.
+    pub fn canary_sent(&mut self, node: NodeId, model: ModelDigest, now: Now) {
+        self.update(node, now, |live| live.records.get_mut(model).canary_sent(now.steady_ms));
+    }
+
+    /// Notes how a canary went.
+    pub fn canary(&mut self, node: NodeId, model: ModelDigest, passed: bool, now: Now) {
+        self.update(node, now, |live| live.records.get_mut(model).canary(passed, now.steady_ms));
+    }
+
+    /// Nodes that are due for a canary because it is their only way to work, longest due first, at most `most`.
+    pub fn canaries_due(&self, now: Now, most: usize) -> Vec<(NodeId, ModelDigest)> {
+        let due = self.index.canaries_due(now.steady_ms);
+        let named = due.filter_map(|(at, model)| Some((self.entries[at as usize].as_ref()?.live.node, model)));
+        named.take(most).collect()
+    }
+
+    /// A node with a place for this model, at random: for an audit of one that gets work.
+    pub fn sample(&mut self, model: ModelDigest, now: Now, entropy: u64) -> Option<NodeId> {
+        self.tick(now);
+        let set = self.index.routable(model, Class::FIRST)?;
+        let (first, last) = (set.first()?, set.last()?);
+        // A random place in the order of costs, and among equals: denser costs are drawn less, all are drawn.
+        let width = u64::from(last.0 - first.0) + 1;
+        let from = (first.0 + (entropy % width) as u16, (entropy >> 32) as u32, 0);
+        let (_, _, at) = set.range(from..).next().unwrap_or(first);
+        self.entries[*at as usize].as_ref().map(|entry| entry.live.node)
+    }
+
+    /// Puts right what has changed by time alone since the last call. Every decision does it first.
+    pub fn tick(&mut self, now: Now) {
+        while let Some(at) = self.index.deadline_passed(now.steady_ms) {
+            self.replace(at, now);
+        }
+    }
+
+    /// Ranks the nodes that can take `task`, or says of the nearest why not.
+    ///
+    /// `entropy` is fresh for each call and decides between equals. The fleet is changed in its index only.
+    pub fn rank<'a>(
+        &mut self,
+        registry: &'a Registry,
+        task: &Task<'_>,
+        now: Now,
+        entropy: u64,
+    ) -> Result<Ranking<'a>, Refusal> {
+        let Some(model) = registry.model(&task.request.model) else {
+            let known = registry.models().iter().map(|entry| entry.name.clone()).collect();
+            return Err(Refusal {
+                kind: RefusalKind::UnknownModel { known },
+                reasons: Vec::new(),
+                retry_after_ms: None,
+            });
+        };
+        self.tick(now);
+        let found = self.find(model.digest, task, now, entropy);
+        let candidates = order(found, model.digest, &self.rule, task, now, entropy);
+        if candidates.is_empty() {
+            return Err(self.refuse(model.digest, task, now));
+        }
+        Ok(Ranking { model, candidates })
+    }
+
+    /// Ranks, and reserves the first.
+    pub fn grant<'a>(
+        &mut self,
+        registry: &'a Registry,
+        task: &Task<'_>,
+        now: Now,
+        entropy: u64,
+    ) -> Result<Ranking<'a>, Refusal> {
+        let ranking = self.rank(registry, task, now, entropy)?;
+        self.reserve(ranking.candidates[0].node, ranking.model.digest, now);
+        Ok(ranking)
+    }
+
+    /// The few nodes to be looked at: all pass the gates.
+    fn find(&self, model: ModelDigest, task: &Task<'_>, now: Now, entropy: u64) -> Vec<&LiveNode> {
+        let mut found: Vec<&LiveNode> = Vec::with_capacity(LOOKED_AT);
+        let passes = |live: &LiveNode| gate(live, model, task, now).is_none();
+        if task.request.policy.locality == Locality::Device {
+            return self.get(task.client).into_iter().filter(|live| passes(live)).collect();
+        }
+        let Some(set) = self.index.routable(model, Class::of(task)) else { return Vec::new() };
+        let Some(&(cheapest, ..)) = set.first() else { return Vec::new() };
+        // Among equals from a random place on, around, and then the next best: a crowd of equals is looked at evenly.
+        let middle = (cheapest, drawn(entropy, task.client) as u32, 0);
+        let behind = (cheapest + 1, 0, 0);
+        let keys = set.range(middle..behind).chain(set.range(..middle)).chain(set.range(behind..));
+        // Nodes are passed over for being excluded, of which there are few, or for what time has changed, which is put
+        // right by `tick`.
+        for (.., at) in keys {
+            if found.len() >= LOOKED_AT {
+                break;
+            }
+            let live = &self.entries[*at as usize].as_ref().expect("what is indexed is there").live;
+            if passes(live) {
+                found.push(live);
+            }
+        }
+        found
+    }
+
+    /// Why nobody takes the task: the nearest reasons, each from the gate itself.
+    fn refuse(&self, model: ModelDigest, task: &Task<'_>, now: Now) -> Refusal {
+        let mut reasons: Vec<(NodeId, Hold)> = Vec::new();
+        let mut note = |live: &LiveNode| reasons.extend(gate(live, model, task, now).map(|hold| (live.node, hold)));
+        // Its own node is who a task of this device is about.
+        let own = (task.request.policy.locality == Locality::Device).then_some(task.client);
+        if let Some(live) = own.and_then(|own| self.get(own)) {
+            note(live);
+        }
+        let routable = self.index.routable(model, Class::of(task)).into_iter().flatten().map(|key| key.2);
+        for at in routable.take(REASONS_LOOKED_AT) {
+            note(&self.entries[at as usize].as_ref().expect("what is indexed is there").live);
+        }
+        for node in self.index.held(model).take(REASONS_LOOKED_AT) {
+            note(self.get(node).expect("what is indexed is there"));
+        }
+        for nodes in self.index.elsewhere() {
+            for (_, node) in nodes.iter().take(REASONS_LOOKED_AT) {
+                let live = self.get(*node).expect("what is indexed is there");
+                if live.worker(model).is_none() {
+                    note(live);
+                }
+            }
+        }
+        reasons.sort_unstable_by_key(|(node, _)| *node);
+        reasons.dedup_by_key(|(node, _)| *node);
+        refusal(reasons)
+    }
+
+    /// Moves a node to where it belongs now.
+    fn replace(&mut self, at: u32, now: Now) {
+        let entry = self.entries[at as usize].as_mut().expect("what is indexed is there");
+        let placed = Placed::of(&entry.live, &self.rule, now);
+        let old = std::mem::replace(&mut entry.placed, placed);
+        self.index.move_to(at, entry.live.node, &old, &entry.placed);
+    }
+}

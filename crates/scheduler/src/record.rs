@@ -1,0 +1,255 @@
+//! What became of users' tasks on one node with one model: success with fast decay, how many more it may be given, when
+//! it is ejected, and how it comes back.
+//!
+//! * **A node that fails everything gets at most [`USER_FAILURES_MAX`] users' tasks before it is ejected**: until it has
+//!   proven itself, tasks in flight count as failures to come, so that no burst slips through.
+//! * One failure of a proven node puts what it is given from then on under the same bound, until it succeeds again. What
+//!   was in flight by then and fails too fell with it, and counts as the same failure: a lid closes over all tasks at once.
+//! * An ejected node gets no user's task. It comes back through [`TRIES_TO_RETURN`] passed canaries in a row, the next
+//!   of which is due later each time it fails one or is ejected again; and it comes back unproven, with one task.
+//! * A node that nobody vouches for begins on probation: canaries only, until [`PROBATION_CANARIES`] have passed.
+//!
+//! This is a circuit breaker (M. Nygard, "Release It!", 2007) whose half-open state is fed by canaries, never by users.
+
+use protocol::{hold::Hold, ids::ModelDigest, limits};
+use trust::{observations::Results, score::Attestation};
+
+/// Users' tasks that a node can fail before it is ejected, those in flight included, if it never succeeded.
+pub const USER_FAILURES_MAX: u32 = 5;
+/// Tasks in a row after which a node is proven.
+pub const PROVEN_SUCCESSES: u32 = 3;
+/// Canaries that a node must pass that nobody vouches for.
+pub const PROBATION_CANARIES: u32 = 4;
+/// Canaries in a row that bring an ejected node back.
+pub const TRIES_TO_RETURN: u32 = 2;
+
+/// The least time between two canaries to one node on probation, and the first back-off, in milliseconds.
+const BACK_OFF_MS_MIN: u64 = 5_000;
+/// The longest back-off.
+const BACK_OFF_MS_MAX: u64 = 60 * 60 * 1000;
+/// A task of which nothing was heard for so long is in flight no more.
+const FORGOTTEN_MS: u64 = 10 * 60 * 1000;
+/// Each result counts an eighth: after five failures in a row a perfect record is at a half.
+const DECAY: u32 = 8;
+const PPM: u32 = 1_000_000;
+/// What is believed of a node that was never tried.
+const SUCCESS_PRIOR_PPM: u32 = 900_000;
+/// Below this a node is ejected, however its failures are spread: nearly two thirds of its recent tasks failed.
+const SUCCESS_PPM_MIN: u32 = 350_000;
+
+/// How a user's task on a node ended, as far as the node's record is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// With a complete answer.
+    Completed,
+    /// By a fault of the node: it died, stalled, or sent what is no answer.
+    Failed,
+    /// By nobody's fault: its owner came back, it was full, the asker did not want it any more.
+    Without,
+}
+
+/// What became of a node's tasks with one model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Record {
+    success_ppm: u32,
+    successes: u32,
+    failures_in_row: u32,
+    in_flight: u32,
+    // Of those in flight, the ones that a proven node had when it failed for the first time.
+    trusted_in_flight: u32,
+    last_start_steady_ms: u64,
+    canaries_passed: u32,
+    next_canary_steady_ms: u64,
+    // How often it was ejected, or failed a canary since: each doubles the back-off.
+    relapses: u32,
+    // Canaries passed in a row since it was ejected.
+    ejected: Option<u32>,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self::NEW
+    }
+}
+
+impl Record {
+    /// Of a node that was never tried.
+    pub const NEW: Self = Self {
+        success_ppm: SUCCESS_PRIOR_PPM,
+        successes: 0,
+        failures_in_row: 0,
+        in_flight: 0,
+        trusted_in_flight: 0,
+        last_start_steady_ms: 0,
+        canaries_passed: 0,
+        next_canary_steady_ms: 0,
+        relapses: 0,
+        ejected: None,
+    };
+
+    /// Of a node that comes back with agreed results: canaries that it passed lately count towards its probation.
+    pub fn from_results(results: &Results) -> Self {
+        Self { canaries_passed: results.canaries_passed(), ..Self::NEW }
+    }
+
+    /// The chance that its next task succeeds, in millionths: exponentially weighted over its results.
+    pub fn success_ppm(&self) -> u32 {
+        self.success_ppm
+    }
+
+    /// Canaries that it passed.
+    pub fn canaries_passed(&self) -> u32 {
+        self.canaries_passed
+    }
+
+    /// Whether it has been ejected and is not back.
+    pub fn is_ejected(&self) -> bool {
+        self.ejected.is_some()
+    }
+
+    /// Why it gets no user's task now, if so.
+    pub fn hold(&self, attestation: Attestation, now_steady_ms: u64) -> Option<Hold> {
+        if self.ejected.is_some() {
+            return Some(Hold::Ejected { failures: self.failures_in_row });
+        }
+        if self.is_on_probation(attestation) {
+            return Some(Hold::Probation);
+        }
+        (self.exposed(now_steady_ms) >= self.allowance()).then_some(Hold::Unproven)
+    }
+
+    /// Whether it has to pass canaries before it gets a user's task.
+    pub fn is_on_probation(&self, attestation: Attestation) -> bool {
+        attestation < Attestation::Vouched && self.canaries_passed < PROBATION_CANARIES
+    }
+
+    /// When it is due for a canary, if canaries are its only way to work.
+    pub fn canary_due_steady_ms(&self, attestation: Attestation) -> Option<u64> {
+        (self.ejected.is_some() || self.is_on_probation(attestation)).then_some(self.next_canary_steady_ms)
+    }
+
+    /// When [`Self::hold`] changes by time alone, if ever.
+    pub(crate) fn changes_steady_ms(&self) -> Option<u64> {
+        (self.in_flight > 0).then(|| self.last_start_steady_ms.saturating_add(FORGOTTEN_MS))
+    }
+
+    /// Tasks that it may have failed before it is ejected.
+    fn allowance(&self) -> u32 {
+        match (self.successes, self.relapses) {
+            (PROVEN_SUCCESSES.., _) if self.failures_in_row == 0 => u32::MAX,
+            (0, 1..) => 1,
+            _ => USER_FAILURES_MAX,
+        }
+    }
+
+    /// Tasks that it failed in a row, or may fail yet.
+    fn exposed(&self, now_steady_ms: u64) -> u32 {
+        let forgotten = now_steady_ms >= self.last_start_steady_ms.saturating_add(FORGOTTEN_MS);
+        let in_flight = if forgotten { 0 } else { self.in_flight.saturating_sub(self.trusted_in_flight) };
+        self.failures_in_row.saturating_add(in_flight)
+    }
+
+    /// A user's task is given to it.
+    pub fn started(&mut self, now_steady_ms: u64) {
+        if now_steady_ms >= self.last_start_steady_ms.saturating_add(FORGOTTEN_MS) {
+            (self.in_flight, self.trusted_in_flight) = (0, 0);
+        }
+        self.in_flight = self.in_flight.saturating_add(1);
+        self.last_start_steady_ms = now_steady_ms;
+    }
+
+    /// A user's task on it has ended.
+    pub fn ended(&mut self, how: Ended, now_steady_ms: u64) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match how {
+            Ended::Without => {}
+            Ended::Completed => {
+                self.success_ppm += (PPM - self.success_ppm) / DECAY;
+                self.successes = self.successes.saturating_add(1);
+                self.failures_in_row = 0;
+                self.trusted_in_flight = 0;
+            }
+            // One of those that were in flight at the first failure. Which of them ended is not known: the older ones, in
+            // doubt, which keeps the newer ones counted.
+            Ended::Failed if self.failures_in_row > 0 && self.trusted_in_flight > 0 => self.trusted_in_flight -= 1,
+            Ended::Failed => {
+                if self.allowance() == u32::MAX {
+                    self.trusted_in_flight = self.in_flight;
+                }
+                self.success_ppm -= self.success_ppm.div_ceil(DECAY);
+                self.failures_in_row = self.failures_in_row.saturating_add(1);
+                if self.failures_in_row >= self.allowance() || self.success_ppm < SUCCESS_PPM_MIN {
+                    self.eject(now_steady_ms);
+                }
+            }
+        }
+        self.trusted_in_flight = self.trusted_in_flight.min(self.in_flight);
+    }
+
+    /// A canary was sent to it: the next is not due before the back-off.
+    pub fn canary_sent(&mut self, now_steady_ms: u64) {
+        self.next_canary_steady_ms = now_steady_ms.saturating_add(self.back_off_ms());
+    }
+
+    /// A canary came back. One that failed ejects.
+    pub fn canary(&mut self, passed: bool, now_steady_ms: u64) {
+        if !passed {
+            self.canaries_passed = 0;
+            self.eject(now_steady_ms);
+            return;
+        }
+        self.canaries_passed = self.canaries_passed.saturating_add(1);
+        if let Some(passed) = &mut self.ejected {
+            *passed += 1;
+            if *passed >= TRIES_TO_RETURN {
+                *self = Self {
+                    canaries_passed: self.canaries_passed,
+                    relapses: self.relapses,
+                    next_canary_steady_ms: self.next_canary_steady_ms,
+                    success_ppm: self.success_ppm.max(SUCCESS_PRIOR_PPM / 2),
+                    ..Self::NEW
+                };
+            }
+        }
+    }
+
+    fn eject(&mut self, now_steady_ms: u64) {
+        self.ejected = Some(0);
+        self.relapses = self.relapses.saturating_add(1);
+        self.successes = 0;
+        (self.in_flight, self.trusted_in_flight) = (0, 0);
+        self.next_canary_steady_ms = now_steady_ms.saturating_add(self.back_off_ms());
+    }
+
+    fn back_off_ms(&self) -> u64 {
+        (BACK_OFF_MS_MIN << self.relapses.min(16)).min(BACK_OFF_MS_MAX)
+    }
+}
+
+/// The records of one node, by model.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Records(Vec<(ModelDigest, Record)>);
+
+impl Records {
+    /// What became of tasks with this model.
+    pub fn get(&self, model: ModelDigest) -> &Record {
+        self.0.iter().find(|(own, _)| *own == model).map_or(&Record::NEW, |(_, record)| record)
+    }
+
+    /// The same, to be changed. A node that has as many records as it may serve models loses the oldest.
+    pub fn get_mut(&mut self, model: ModelDigest) -> &mut Record {
+        let at = self.0.iter().position(|(own, _)| *own == model).unwrap_or_else(|| {
+            if self.0.len() >= limits::MODELS_PER_NODE_MAX {
+                self.0.remove(0);
+            }
+            self.0.push((model, Record::NEW));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
+
+    /// Replaces one.
+    pub fn set(&mut self, model: ModelDigest, record: Record) {
+        *self.get_mut(model) = record;
+    }
+}

@@ -6,7 +6,8 @@
 //! the node reported are compared with the referee's (`trust::canary`). Where they differ, a second referee decides who is
 //! the odd one out. With one referee that disagrees, it is one word against another: nobody is blamed.
 //!
-//! An orchestrator hands audits out with grants. A client runs one at a time, after the task that brought it.
+//! An orchestrator hands audits out with grants. A client runs one at a time, as soon as the task that brought it has its
+//! first token: its permit is then as fresh as any, and the task's asker waits for nothing.
 
 mod canary_prompts;
 
@@ -54,12 +55,12 @@ impl Audits {
         self.state.lock().expect("no holder of this lock panics")
     }
 
-    /// Keeps an audit until the task that brought it has ended. One is enough.
+    /// Keeps an audit until the task that brought it has its first token. One is enough.
     pub(crate) fn keep(&self, model: ModelDigest, audit: Box<Audit>) {
         self.lock().waiting.get_or_insert((model, audit));
     }
 
-    /// A task has ended: runs what is kept, in the background, unless one is running.
+    /// A task has its first token: runs what is kept, in the background, unless one is running.
     pub(crate) fn run(&self, shared: &Arc<Shared>) {
         let mut state = self.lock();
         if state.stopped || state.running.as_ref().is_some_and(|running| !running.is_finished()) {

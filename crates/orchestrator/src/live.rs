@@ -31,6 +31,8 @@ use trust::observations::Observations;
 
 /// How long a node that is gone stays on the list, with its reason.
 const GONE_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
+/// A task that fails so soon after its machine went failed because of that.
+const DEPARTURE_MS: u64 = 6_000;
 /// How long a node that failed a probe comes after the others.
 const DOUBTED_MS: u64 = 30_000;
 /// How long a node comes after the others that said no though it seemed to have a place.
@@ -292,6 +294,22 @@ impl Live {
     /// A user's task on a node ended. Returns whether that ejected it.
     pub(crate) fn ended(&mut self, node: NodeId, model: ModelDigest, how: Ended, now: Now) -> bool {
         self.record(node, model, now, |record| record.ended(how, now.steady_ms))
+    }
+
+    /// Whether tasks that were lost lately were lost because the machine went, as machines do: its link broke, it fell
+    /// silent, its owner came. Only of a node that has proven itself: of another it may be its nature.
+    pub(crate) fn departed_lately(&self, node: NodeId, model: ModelDigest, now: Now) -> bool {
+        let departed = self.nodes.get(&node).and_then(|entry| entry.departed_steady_ms);
+        let lately = departed.is_some_and(|at| now.steady_ms.saturating_sub(at) < DEPARTURE_MS);
+        lately && self.fleet.get(node).is_some_and(|live| live.record(model).is_proven())
+    }
+
+    /// A task of our own broke off. Counts like a user's that failed. Returns whether that ejected the node.
+    pub(crate) fn trial_broke(&mut self, node: NodeId, model: ModelDigest, now: Now) -> bool {
+        self.record(node, model, now, |record| {
+            record.started(now.steady_ms);
+            record.ended(Ended::Failed, now.steady_ms);
+        })
     }
 
     /// A canary, or a trial of our own, came back. Returns whether that ejected the node.

@@ -77,6 +77,7 @@ fn admit(shared: &Shared, client: NodeId, request: &mut MatchRequest, now: Now) 
     match request.purpose {
         Purpose::Retry | Purpose::Hedge if !paid => {
             shared.counters.budgets_spent.count();
+            tracing::debug!(client = %client.short(), purpose = ?request.purpose, "the budget is spent");
             Err(overloaded(BUDGET_RETRY_AFTER_MS))
         }
         Purpose::Resume if !paid => {
@@ -125,6 +126,7 @@ async fn wait(
         Ok(number) => number,
         Err(too_long) => {
             shared.counters.refused_early.count();
+            tracing::debug!(client = %client.short(), ?too_long, places, "a place would come too late");
             return Some(Err(Refusal { reasons, ..overloaded(too_long.retry_after_ms) }));
         }
     };
@@ -178,11 +180,22 @@ pub(crate) fn permit(
     model: ModelDigest,
     now: Now,
 ) -> Signed<Permit> {
-    let expires_unix_ms = now.unix_ms.saturating_add(limits::PERMIT_LIFETIME_MS);
+    permit_until(shared, client, task, node, model, now.unix_ms.saturating_add(limits::PERMIT_LIFETIME_MS))
+}
+
+fn permit_until(
+    shared: &Shared,
+    client: NodeId,
+    task: TaskId,
+    node: NodeId,
+    model: ModelDigest,
+    expires_unix_ms: u64,
+) -> Signed<Permit> {
     shared.key.sign(&Permit { pool: shared.pool, task, client, node, model, expires_unix_ms })
 }
 
 fn refused(shared: &Shared, refusal: Refusal) -> MatchReply {
+    tracing::debug!(kind = ?refusal.kind, reasons = ?refusal.reasons, "no grant");
     match refusal.kind {
         RefusalKind::UnknownModel { .. } => shared.counters.matches_unknown_model.count(),
         RefusalKind::NoNode => shared.counters.matches_no_node.count(),

@@ -156,7 +156,7 @@ async fn serve(shared: &Arc<Shared>, tasks: OwnTasks, wish: Wish, time_max: Dura
                 shared.live().not_measured(target.node, target.model, now);
             }
             if error.is_fault() && shared.live().standing(target.node, now).is_none() {
-                outcomes::tried(shared, target.node, target.model, false);
+                outcomes::trial_broke(shared, target.node, target.model);
             }
         }
     }

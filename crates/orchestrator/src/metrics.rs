@@ -92,6 +92,8 @@ counters! {
     outcomes,
     /// Of those, failures of the node.
     outcomes_failed,
+    /// Tasks lost because their machine went, which is no failure.
+    outcomes_departed,
     /// Outcomes not believed: no such permit was given, or it was spoken of before.
     outcomes_unknown,
     /// Nodes ejected.

@@ -10,8 +10,12 @@
 //!   at most. So it takes the word of three clients to eject a node ([`scheduler`]'s bound is five), and a success that
 //!   any other client reports ends the row.
 //! * Each failure that counts is an occasion to look: the orchestrator probes the link and gives the node a task of its
-//!   own ([`crate::measuring`]). That trial is proof: if it fails, the node is ejected at once, whoever reported it. So
-//!   in a pool with one client, its word and the trial together eject, and its word alone only keeps the node from *it*.
+//!   own ([`crate::measuring`]). A false answer is proof: it ejects at once, whoever reported it. One that breaks off is
+//!   one more failure, and is followed by another trial. So in a pool with one client, its word and the trials together
+//!   eject, and its word alone only keeps the node from *it*.
+//! * **A departure is no failure.** Where a proven node's link broke, it fell silent, or its owner came back, the tasks
+//!   that it had are lost without blame; that it departs often is what its survival model learns from. An unproven node
+//!   has no such excuse: a black hole could as well hang up on each task.
 //! * A failed audit is an accusation by one client: the node is ejected where our own audit confirms it, or where a
 //!   second client says the same. A passed one counts once an hour for each client, so that nobody talks a friend out
 //!   of its probation.
@@ -28,7 +32,8 @@ use protocol::{
     link::{AuditVerdict, End, Outcome},
 };
 use scheduler::{Ended, Now};
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::time::sleep;
 use trust::observations::Rates;
 
 /// Failures in a row of one client that count against a node for everybody.
@@ -36,6 +41,10 @@ const FAILURES_PER_CLIENT: u32 = 2;
 /// Nodes and clients that are kept in mind; a node that is forgotten begins anew.
 const NODES_MAX: usize = 1 << 14;
 const CLIENTS_PER_NODE_MAX: usize = 64;
+/// A report may come a little after the outcome that it goes with.
+const JUDGED_AFTER_PROBE: Duration = Duration::from_millis(200);
+/// A node whose trial broke off is tried again after this time: what froze may thaw.
+const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// An answer shorter than this says little about speed.
 const TIMED_TOKENS_MIN: u32 = 16;
 /// One task moves a rate by what lies within these bounds of it, in percent.
@@ -106,7 +115,14 @@ pub(crate) fn take(shared: &Arc<Shared>, client: NodeId, outcome: &Outcome) {
     shared.live().spoken_of(client, outcome.task, outcome.node, now);
     match (issue.errand, outcome.audit) {
         (Errand::Subject, Some(verdict)) => audited(shared, client, &issue, verdict, now),
-        _ => ended(shared, client, &issue, outcome, now),
+        // The odd one out may be the referee. That it scores as others do proves nothing of what it generates.
+        (Errand::Referee, Some(verdict)) if !verdict.passed => audited(shared, client, &issue, verdict, now),
+        (errand, _) => {
+            if errand == Errand::Subject {
+                shared.live().audited(issue.node, false, now);
+            }
+            ended(shared, client, &issue, outcome, now);
+        }
     }
     matching::serve(shared, issue.model);
 }
@@ -122,7 +138,8 @@ fn ended(shared: &Arc<Shared>, client: NodeId, issue: &Issue, outcome: &Outcome,
                 refine(shared, issue, outcome, now);
             }
         }
-        End::Died | End::Stalled | End::Corrupt => failed(shared, client, issue, now),
+        End::Corrupt => failed(shared, client, issue, now),
+        End::Died | End::Stalled => lost(shared, client, *issue),
         End::Refused => {
             let mut live = shared.live();
             live.ended(node, issue.model, Ended::Without, now);
@@ -133,6 +150,24 @@ fn ended(shared: &Arc<Shared>, client: NodeId, issue: &Issue, outcome: &Outcome,
             shared.live().ended(node, issue.model, Ended::Without, now);
         }
     }
+}
+
+/// A machine that went is no machine that fails: what tells them apart is known when the probe is over that the client's
+/// report has set off.
+fn lost(shared: &Arc<Shared>, client: NodeId, issue: Issue) {
+    let owner = Arc::clone(shared);
+    shared.spawn(async move {
+        sleep(owner.timings.probe_max + JUDGED_AFTER_PROBE).await;
+        let now = owner.now();
+        let departed = owner.live().departed_lately(issue.node, issue.model, now);
+        if departed {
+            owner.counters.outcomes_departed.count();
+            owner.live().ended(issue.node, issue.model, Ended::Without, now);
+        } else {
+            failed(&owner, client, &issue, now);
+        }
+        matching::serve(&owner, issue.model);
+    });
 }
 
 fn failed(shared: &Arc<Shared>, client: NodeId, issue: &Issue, now: Now) {
@@ -152,7 +187,11 @@ fn failed(shared: &Arc<Shared>, client: NodeId, issue: &Issue, now: Now) {
 
 fn audited(shared: &Arc<Shared>, client: NodeId, issue: &Issue, verdict: AuditVerdict, now: Now) {
     let (node, model) = (issue.node, issue.model);
-    shared.live().ended(node, model, Ended::Without, now);
+    {
+        let mut live = shared.live();
+        live.ended(node, model, Ended::Without, now);
+        live.audited(node, issue.errand == Errand::Subject, now);
+    }
     if verdict.passed {
         shared.counters.audits_passed.count();
         if shared.observed().audit_passed(node, client, now) {
@@ -197,6 +236,28 @@ fn within(shown: u32, batch: u32, rates: &Rates) -> u32 {
     let (low, high) = REFINED_PERCENT;
     let bound = |percent: u32| u32::try_from(expected * u64::from(percent) / 100).unwrap_or(u32::MAX);
     shown.clamp(bound(low), bound(high))
+}
+
+/// A trial of our own broke off: no proof by itself, for the machine may have been closed over it. It counts as one
+/// failure, and the next trial follows, so that a node which fails them all is soon ejected without another user's task.
+pub(crate) fn trial_broke(shared: &Arc<Shared>, node: NodeId, model: ModelDigest) {
+    let now = shared.now();
+    if shared.live().departed_lately(node, model, now) {
+        return;
+    }
+    shared.counters.trials_failed.count();
+    if shared.live().trial_broke(node, model, now) {
+        shared.counters.ejections.count();
+        shared.testimony().settled(node);
+        shared.observed().canary(node, false);
+        tracing::warn!(node = %node.short(), "it failed tasks of the orchestrator's own");
+        return;
+    }
+    let owner = Arc::clone(shared);
+    shared.spawn(async move {
+        sleep(TRIED_AGAIN_AFTER).await;
+        measuring::wish(&owner, node, model, Wish::Try);
+    });
 }
 
 /// What a trial of our own found, if it found anything.

@@ -122,7 +122,7 @@ pub struct Grant {
     /// Best first, between 1 and [`crate::limits::CANDIDATES_MAX`].
     pub candidates: Vec<Candidate>,
     /// Now and then: a node to be tried beside the task, as if it were one more task of this asker.
-    pub audit: Option<Audit>,
+    pub audit: Option<Box<Audit>>,
 }
 
 /// A node to be tried, and who says whether its answer is the model's.

@@ -167,6 +167,12 @@ impl Fleet {
         self.entries[*at as usize].as_ref().map(|entry| entry.live.node)
     }
 
+    /// The nodes with a place for this model that are the first in the order of costs.
+    pub fn cheapest(&self, model: ModelDigest, most: usize) -> impl Iterator<Item = NodeId> {
+        let set = self.index.routable(model, Class::FIRST).into_iter().flatten();
+        set.take(most).filter_map(|(_, _, at)| self.entries[*at as usize].as_ref().map(|entry| entry.live.node))
+    }
+
     /// Puts right what has changed by time alone since the last call. Every decision does it first.
     pub fn tick(&mut self, now: Now) {
         while let Some(at) = self.index.deadline_passed(now.steady_ms) {

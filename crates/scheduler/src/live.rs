@@ -172,7 +172,7 @@ impl LiveWorker {
     /// the line of a fast machine can be worth more than a slot of a slow one, and no slot should be empty while the next
     /// task is on its way. Not more, because whoever waits centrally ([`crate::Queue`]) has a fair turn, is told early what
     /// it would wait, and is served by the first node that can. Simulated at 95 % of a mixed fleet's bound, one waiting
-    /// task a node had a third more p99 than as many as slots, and three times as many had no less.
+    /// task a node had a third more p99 than as many as slots, and three times as many hardly less.
     pub fn places(&self) -> u32 {
         self.capacity.min(self.slots.saturating_mul(2))
     }

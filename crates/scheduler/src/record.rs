@@ -97,6 +97,11 @@ impl Record {
         self.success_ppm
     }
 
+    /// Whether it has completed tasks enough, since it came or was ejected, that its failures need not be its nature.
+    pub fn is_proven(&self) -> bool {
+        self.successes >= PROVEN_SUCCESSES
+    }
+
     /// Canaries that it passed.
     pub fn canaries_passed(&self) -> u32 {
         self.canaries_passed
@@ -199,6 +204,10 @@ impl Record {
             return;
         }
         self.canaries_passed = self.canaries_passed.saturating_add(1);
+        // What it failed before is over.
+        if self.ejected.is_none() {
+            self.failures_in_row = 0;
+        }
         if let Some(passed) = &mut self.ejected {
             *passed += 1;
             if *passed >= TRIES_TO_RETURN {

@@ -1,7 +1,7 @@
 //! One machine at work: slots, a short queue, prompts that take their share of the steps, answers that share the rest.
 //!
 //! The engine's rule (continuous batching with shared prompts): a step writes one token for each answer and reads up to
-//! [`PROMPT_TOKENS_PER_STEP`] of the prompts, in equal shares. Between two changes of who is in it all rates are
+//! 128 tokens of the prompts, in equal shares. Between two changes of who is in it all rates are
 //! constant, so the device is simulated exactly from change to change, and not step by step.
 
 use crate::{

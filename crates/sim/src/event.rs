@@ -96,7 +96,7 @@ impl Agenda {
     }
 
     /// Takes the next one.
-    pub fn next(&mut self) -> Option<(Micros, Event)> {
+    pub fn take(&mut self) -> Option<(Micros, Event)> {
         self.heap.pop().map(|Reverse((at, _, event))| (at, event))
     }
 
@@ -116,7 +116,7 @@ mod tests {
         agenda.add(5, Event::Tick);
         agenda.add(3, Event::Sample);
         agenda.add(5, Event::Arrival);
-        let order: Vec<_> = std::iter::from_fn(|| agenda.next()).collect();
+        let order: Vec<_> = std::iter::from_fn(|| agenda.take()).collect();
         assert_eq!(order, [(3, Event::Sample), (5, Event::Tick), (5, Event::Arrival)]);
         assert_eq!(agenda.made(), 3);
     }

@@ -185,7 +185,8 @@ fn characters(nodes: &mut [NodePlan], scenario: &Scenario) {
 fn disturb(nodes: &mut [NodePlan], scenario: &Scenario) {
     let half = HISTORY + micros(scenario.hours * 1800.0);
     let count = nodes.len() as f64;
-    let (office, partition) = ((scenario.office * count).round() as usize, (scenario.partition * count).round() as usize);
+    let (office, partition) =
+        ((scenario.office * count).round() as usize, (scenario.partition * count).round() as usize);
     for (index, node) in nodes.iter_mut().enumerate() {
         // Spread over the kinds of machines, which repeat in the order of the nodes.
         let place = (mixed(scenario.seed ^ (index as u64) << 20) % nodes_max()) as f64 / nodes_max() as f64;
@@ -224,7 +225,10 @@ mod tests {
         let count = |kinds: &[usize], kind| kinds.iter().filter(|one| **one == kind).count();
         for nodes in [10, 100, 1000] {
             let kinds = by_share(nodes, [0.6, 0.3, 0.1].into_iter());
-            assert_eq!((count(&kinds, 0), count(&kinds, 1), count(&kinds, 2)), (nodes * 6 / 10, nodes * 3 / 10, nodes / 10));
+            assert_eq!(
+                (count(&kinds, 0), count(&kinds, 1), count(&kinds, 2)),
+                (nodes * 6 / 10, nodes * 3 / 10, nodes / 10)
+            );
         }
     }
 
@@ -251,9 +255,8 @@ mod tests {
         let quiet = fleet(|s| s.churn = false);
         let office = fleet(|s| (s.churn, s.office, s.partition) = (false, 0.4, 0.2));
         let half = HISTORY + 3600 * 1_000_000 / 2;
-        let present = |fleet: &Fleet, at: u64| {
-            fleet.nodes.iter().filter(|node| share(&node.sessions, at, at + 1) > 0.5).count()
-        };
+        let present =
+            |fleet: &Fleet, at: u64| fleet.nodes.iter().filter(|node| share(&node.sessions, at, at + 1) > 0.5).count();
         let minutes = |count: u64| half + count * 60_000_000;
         assert_eq!(present(&quiet, minutes(6)), 1000);
         assert!((340..=460).contains(&present(&office, minutes(6))), "{}", present(&office, minutes(6)));

@@ -7,8 +7,8 @@ pub use darkbloom::Darkbloom;
 pub use peers::{Peer, Rule};
 
 use crate::{catalogue::Rates, slab::Key, time::Micros, workload::Wish};
-use protocol::link::End;
 pub use protocol::grant::Purpose;
+use protocol::link::End;
 
 /// Number of a node in the simulation.
 pub type NodeIndex = usize;

@@ -180,7 +180,8 @@ mod tests {
     #[test]
     fn many_are_short_and_a_few_are_long() {
         // A Weibull shape far below 1: the median is far below the mean.
-        let mut lengths: Vec<u64> = fleet("desktop").concat().iter().map(|session| session.until - session.from).collect();
+        let mut lengths: Vec<u64> =
+            fleet("desktop").concat().iter().map(|session| session.until - session.from).collect();
         lengths.sort_unstable();
         let median = lengths[lengths.len() / 2];
         let mean = lengths.iter().sum::<u64>() / lengths.len() as u64;

@@ -148,7 +148,7 @@ mod tests {
         let (shape, scale) = (0.393, 2.964);
         let sample = sample(|random| random.weibull(shape, scale));
         for share in [0.25, 0.5, 0.75, 0.9] {
-            let exact = scale * (-(1.0 - share as f64).ln()).powf(1.0 / shape);
+            let exact = scale * (-(1.0f64 - share).ln()).powf(1.0 / shape);
             let found = sample[(share * DRAWS as f64) as usize];
             assert!((found / exact - 1.0).abs() < 0.05, "{share}: {found} against {exact}");
         }

@@ -1,6 +1,6 @@
 //! What is simulated: the fleet, the demand, what goes wrong.
 
-use crate::time::{HOUR, Micros, micros};
+use crate::time::{HOUR, MINUTE, Micros, micros};
 use std::str::FromStr;
 
 /// Owners have lent their machines for so long before anything is measured: eight days and fourteen hours, so that it
@@ -113,10 +113,12 @@ pub struct ScenarioError {
 }
 
 impl Scenario {
-    /// When measuring begins, and when it ends: the first tenth of the time, at least five minutes of many, warms up.
+    /// When measuring begins, and when it ends. The first tenth of the time warms up; at least five minutes, in which the
+    /// longest answers have come to an end, but never more than a third.
     pub fn window(&self) -> (Micros, Micros) {
         let length = micros(self.hours * 3600.0);
-        (HISTORY + length / 10, HISTORY + length)
+        let warm_up = (length / 10).max(5 * MINUTE).min(length / 3);
+        (HISTORY + warm_up, HISTORY + length)
     }
 
     /// Whether its values are within what can be simulated.

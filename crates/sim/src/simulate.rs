@@ -29,7 +29,9 @@ pub enum Contestant {
 
 /// No such rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("no policy is named `{0}`: it is one of `darkbloom`, `random`, `round-robin`, `least-loaded`, `d-inference`, `d-inference+failover`")]
+#[error(
+    "no policy is named `{0}`: it is one of `darkbloom`, `random`, `round-robin`, `least-loaded`, `d-inference`, `d-inference+failover`"
+)]
 pub struct UnknownContestant(String);
 
 impl Contestant {
@@ -124,8 +126,7 @@ pub fn simulate(
         events += ran.events;
         runs.push(RunReport::new(contestant.name(), &fleet, ran));
     }
-    let report =
-        Report { scenario: ScenarioReport::new(catalogue, scenario, &fleet), runs, seed_table: Vec::new() };
+    let report = Report { scenario: ScenarioReport::new(catalogue, scenario, &fleet), runs, seed_table: Vec::new() };
     Ok(Found { report, simulated_s, events })
 }
 
@@ -152,7 +153,12 @@ pub fn seed_table(catalogue: &Catalogue, scenario: &Scenario) -> Result<Found, S
         let with_churn = Contestant::Darkbloom.run(catalogue, &churn, &Fleet::new(catalogue, &churn)?);
         simulated_s += at_full_load.simulated_s + with_churn.simulated_s;
         events += at_full_load.events + with_churn.events;
-        rows.push(SeedRow::new(model, goal * scenario.nodes as f64 / 1000.0, (&fleet, &at_full_load), &with_churn.tally));
+        rows.push(SeedRow::new(
+            model,
+            goal * scenario.nodes as f64 / 1000.0,
+            (&fleet, &at_full_load),
+            &with_churn.tally,
+        ));
         first.get_or_insert_with(|| ScenarioReport::new(catalogue, &full, &fleet));
     }
     let scenario = first.expect("the table has models");

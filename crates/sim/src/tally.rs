@@ -158,7 +158,8 @@ pub fn fairness(accounts: &[(f64, f64)]) -> f64 {
     let active: Vec<(f64, f64)> = accounts.iter().copied().filter(|(asked, _)| *asked > 0.0).collect();
     let total: f64 = active.iter().map(|(_, got)| got).sum();
     let fair = max_min(&active.iter().map(|(asked, _)| *asked).collect::<Vec<_>>(), total);
-    let ratios: Vec<f64> = active.iter().zip(fair).filter(|(_, fair)| *fair > 0.0).map(|((_, got), fair)| got / fair).collect();
+    let ratios: Vec<f64> =
+        active.iter().zip(fair).filter(|(_, fair)| *fair > 0.0).map(|((_, got), fair)| got / fair).collect();
     let (sum, squares) = ratios.iter().fold((0.0, 0.0), |(sum, squares), ratio| (sum + ratio, squares + ratio * ratio));
     if squares == 0.0 { 1.0 } else { sum * sum / (ratios.len() as f64 * squares) }
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod hedge;
+mod task;
 
 use crate::{
     adversary::Character,
@@ -18,9 +19,9 @@ use crate::{
     time::{HOUR, MS, Micros, SECOND, micros, seconds},
     workload::{Arrivals, Crowd, Wish},
 };
-use client::{Attempt, Task};
 use hedge::FirstTokens;
 use protocol::{limits, link};
+use task::{Attempt, Task};
 
 /// One way to the orchestrator: it is well connected, the asker less so.
 const TO_ORCHESTRATOR: Micros = 15 * MS;
@@ -104,11 +105,8 @@ struct World<'a, P> {
 pub fn run<P: Policy>(catalogue: &Catalogue, scenario: &Scenario, fleet: &Fleet, policy: P) -> Ran {
     let (from, until) = scenario.window();
     let length = until - HISTORY;
-    let crowd = scenario.crowd.map(|times| Crowd {
-        times,
-        from: HISTORY + length * 2 / 5,
-        until: HISTORY + length * 3 / 5,
-    });
+    let crowd =
+        scenario.crowd.map(|times| Crowd { times, from: HISTORY + length * 2 / 5, until: HISTORY + length * 3 / 5 });
     let rate = scenario.load * fleet.capacity.with_prompts / fleet.task_means.1;
     let mut arrivals = Arrivals::new(catalogue, scenario.seed, rate, (HISTORY, until), crowd);
     let next_wish = arrivals.next();
@@ -165,7 +163,7 @@ impl<P: Policy> World<'_, P> {
     }
 
     fn go_on(&mut self) {
-        while let Some((at, event)) = self.agenda.next() {
+        while let Some((at, event)) = self.agenda.take() {
             debug_assert!(at >= self.now, "time goes on");
             self.now = at;
             let over = self.now > self.window.1;
@@ -349,7 +347,7 @@ impl<P: Policy> World<'_, P> {
             minute: seconds(self.now - HISTORY) / 60.0,
             tokens_per_s: if passed > 0.0 { (self.tally.all_tokens - tokens) as f64 / passed } else { 0.0 },
             present: self.nodes.iter().filter(|node| node.up).count(),
-            tasks: self.tasks.len(),
+            tasks: self.tasks.count(),
             latency_s: crate::tally::percentile(latest, 0.5),
             scores: scores.map(|(sum, count)| (count > 0).then(|| sum / f64::from(count))),
         });
@@ -363,9 +361,8 @@ impl<P: Policy> World<'_, P> {
     fn report(mut self) -> Ran {
         // Who is still under way has waited for too long.
         self.tally.failed += self.open;
-        let mut scores: Vec<(NodeIndex, ScoreParts)> = (0..self.nodes.len())
-            .filter_map(|index| Some((index, self.policy.score(self.now, index)?)))
-            .collect();
+        let mut scores: Vec<(NodeIndex, ScoreParts)> =
+            (0..self.nodes.len()).filter_map(|index| Some((index, self.policy.score(self.now, index)?))).collect();
         scores.sort_by(|one, two| two.1.total.total_cmp(&one.1.total).then(one.0.cmp(&two.0)));
         Ran {
             window_s: seconds(self.window.1 - self.window.0),

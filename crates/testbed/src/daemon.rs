@@ -1,6 +1,6 @@
 //! `darkbloom` processes.
 
-use crate::{DeterministicEngine, eventually};
+use crate::DeterministicEngine;
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
@@ -256,12 +256,18 @@ impl Daemon {
     }
 
     /// Waits for its end.
+    ///
+    /// # Panics
+    /// If it does not end in time.
     pub async fn wait(&mut self) -> ExitStatus {
-        let (status, _) = eventually("the end of the process", STOP_MAX, async || {
-            self.child.try_wait().expect("a child can be asked")
-        })
-        .await;
-        status
+        let start = std::time::Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child can be asked") {
+                return status;
+            }
+            assert!(start.elapsed() < STOP_MAX, "the process has not ended after {STOP_MAX:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Ends it as a service manager would, and gives its home back.

@@ -72,6 +72,13 @@ impl DeterministicEngine {
         };
         Ok(Self { info, model, running: Vec::new() })
     }
+
+    /// The same as far as anybody is told, but distorted: what a node computes that holds one file and runs another.
+    #[must_use]
+    pub fn distorted(mut self, percent: u32) -> Self {
+        self.model.distort_percent = percent;
+        self
+    }
 }
 
 impl Engine for DeterministicEngine {

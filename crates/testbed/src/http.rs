@@ -67,7 +67,10 @@ impl Stream {
         body["stream"] = true.into();
         body["stream_options"] = json!({"include_usage": true});
         let response = send(&format!("{base_url}/chat/completions"), &body).await;
-        assert_eq!(response.status().as_u16(), 200);
+        let status = response.status().as_u16();
+        if status != 200 {
+            panic!("{status}: {}", response.text().await.unwrap_or_default());
+        }
         Self { response, pending: Vec::new() }
     }
 

@@ -49,8 +49,8 @@ impl Machine {
     }
 
     async fn start(&mut self, home: Home) {
-        let arguments: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
-        let mut daemon = Daemon::start(home, &arguments, &[]);
+        let command = home.command(&self.arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        let mut daemon = Daemon::spawn(home, command);
         daemon.wait_for("taking work", |status| status["takes_work"] == true).await;
         self.daemon = Some(daemon);
     }

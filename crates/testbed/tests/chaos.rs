@@ -13,7 +13,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use testbed::{Blow, Daemon, Machine, http, undisturbed};
+use testbed::{Blow, Daemon, Home, Machine, http, undisturbed};
 use tokio::{sync::Mutex, task::JoinSet};
 
 const MACHINES: usize = 5;
@@ -70,7 +70,10 @@ async fn ask(base_url: String, model: PathBuf, asker: u64, stop: Arc<AtomicBool>
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_blow_to_a_machine_costs_a_token() {
     let (blows, seed) = (setting("DARKBLOOM_CHAOS_BLOWS", 50), setting("DARKBLOOM_CHAOS_SEED", 1));
-    let orchestrator = Daemon::orchestrator().await;
+    // What it says is shown where the test fails.
+    let log = [("DARKBLOOM_LOG", "orchestrator=debug")];
+    let mut orchestrator = Daemon::start(Home::new(), &["orchestrate"], &log);
+    orchestrator.wait_for("its ticket", |status| status["ticket"].is_string()).await;
     let ticket = orchestrator.text("ticket");
     let mut machines = Vec::new();
     for _ in 0..MACHINES {
@@ -95,8 +98,9 @@ async fn no_blow_to_a_machine_costs_a_token() {
             recovering.join_next().await.expect("one recovers").expect("it recovers");
         }
         if let Some(ended) = askers.try_join_next() {
-            ended.expect("an asker's answer is right");
-            unreachable!("askers go on until they are stopped");
+            let log = orchestrator.stderr();
+            let last: Vec<&str> = log.lines().rev().take(40).collect();
+            panic!("{ended:?}; blows {struck:?}; the orchestrator, last line first:\n{}", last.join("\n"));
         }
         let machine = &machines[dice.below(MACHINES)];
         // One that is recovering is locked.

@@ -211,7 +211,7 @@ impl Lane {
         self.model = Some(grant.model);
         self.request.model = ModelRef::Digest(grant.model);
         self.model_name = grant.model_name;
-        self.audit = grant.audit.map(Box::new);
+        self.audit = grant.audit;
         self.candidates = grant.candidates.into_iter().take(limits::CANDIDATES_MAX).collect();
         self.next_candidate()
     }

@@ -7,6 +7,7 @@
 //! done would be lost with it. What bounds it is [`LOSSES_MAX`] nodes in a row that took the task and brought nothing (a
 //! task that kills workers must not walk through the pool), and the patience of the client.
 
+mod loss;
 mod reasons;
 mod timing;
 
@@ -23,7 +24,6 @@ use crate::{
 use protocol::{
     grant::{ModelRef, Purpose},
     ids::{ModelDigest, NodeId},
-    limits,
     link::End,
     task::{Frame, Task, TaskError},
 };
@@ -252,7 +252,9 @@ impl Relay {
                 running.attempt.advance(tokens, now);
                 running.pace.advance(now);
                 self.won(side);
-                return self.show(frame).await;
+                let shown = self.show(frame).await;
+                self.shared.audits.run(&self.shared);
+                return shown;
             }
             Step::Ends(frame) => {
                 self.won(side);
@@ -310,128 +312,6 @@ impl Relay {
         }
     }
 
-    /// The worker says that it failed.
-    fn failed(&mut self, side: Side, error: TaskError) -> Flow {
-        match error {
-            TaskError::ShuttingDown => self.lost(side, SourceError::HandedBack),
-            // What one worker refuses after another has begun is that worker's fault: its context may be shorter.
-            TaskError::ContextExceeded { .. } | TaskError::Invalid { .. } | TaskError::Unsupported { .. }
-                if side == Side::Current && !self.progress.has_advanced() =>
-            {
-                self.refused(error)
-            }
-            error => self.lost(side, SourceError::Failed(error)),
-        }
-    }
-
-    /// A worker says that the task cannot be answered. One more is asked, within the budget: contexts differ, and one
-    /// node alone cannot turn an asker away.
-    fn refused(&mut self, error: TaskError) -> Flow {
-        let is_second = self.refusal.is_some();
-        let first = self.refusal.get_or_insert(error).clone();
-        if is_second || self.challenger.is_some() || !self.shared.budgets.may_retry() {
-            return ControlFlow::Break(Ending::Refused(first));
-        }
-        if let Some(Running { attempt, .. }) = self.current.take().and_then(Lane::into_running) {
-            matching::exclude(&mut self.failed, attempt.node());
-            attempt.end(End::Refused);
-        }
-        self.hedged = false;
-        self.current = Some(self.lane(Purpose::Retry));
-        ControlFlow::Continue(())
-    }
-
-    /// A node that had the task is lost.
-    fn lost(&mut self, side: Side, error: SourceError) -> Flow {
-        let Some(running) = self.side(side).take().and_then(Lane::into_running) else {
-            return ControlFlow::Continue(());
-        };
-        let Running { attempt, .. } = running;
-        let node = attempt.node();
-        tracing::debug!(node = %node.short(), %error, "a node was lost");
-        attempt.end(error.end());
-        self.reasons.add(node, &error);
-        matching::exclude(&mut self.failed, node);
-        if error.is_suspect() {
-            self.shared.caller.forget(node);
-            if side == Side::Challenger || !self.reported {
-                self.shared.notices.report(node);
-            }
-        }
-        // An owner who wants the machine says nothing about the task.
-        if error != SourceError::HandedBack {
-            self.losses += 1;
-        }
-        if self.losses > LOSSES_MAX {
-            return ControlFlow::Break(Ending::Broken);
-        }
-        match side {
-            Side::Challenger => self.challenger_backoff.wait(Instant::now()),
-            Side::Current => return self.replace_current(),
-        }
-        ControlFlow::Continue(())
-    }
-
-    /// The challenger takes the place of a current node that is gone; without one, another way is sought at once.
-    fn replace_current(&mut self) -> Flow {
-        (self.hedged, self.reported) = (false, false);
-        let now = Instant::now();
-        self.waiting_since.get_or_insert(now);
-        self.current = self.challenger.take();
-        match self.current.as_ref().and_then(Lane::running) {
-            Some(running) => {
-                let node = running.attempt.node();
-                self.waiting_since = None;
-                self.moved_to(node);
-            }
-            None if self.current.is_none() => return self.resume(),
-            None => {}
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn resume(&mut self) -> Flow {
-        if self.progress.tokens() > limits::RESUME_TOKENS_MAX {
-            self.reasons.add_text("the answer is too long to be resumed");
-            return ControlFlow::Break(Ending::Broken);
-        }
-        self.current = Some(self.lane(Purpose::Resume));
-        ControlFlow::Continue(())
-    }
-
-    /// A way came to nothing.
-    fn nobody(&mut self, side: Side, error: AskError) -> Flow {
-        let now = Instant::now();
-        let Some(lane) = self.side(side).take() else { return ControlFlow::Continue(()) };
-        if side == Side::Challenger {
-            // The current node was left out of the challenge, but it has not failed.
-            let current = self.current.as_ref().and_then(Lane::node);
-            for node in lane.excluded().iter().filter(|node| Some(**node) != current) {
-                matching::exclude(&mut self.failed, *node);
-            }
-            self.challenger_backoff.wait(now);
-            return ControlFlow::Continue(());
-        }
-        if self.challenger.is_some() {
-            return self.replace_current();
-        }
-        if self.begun.is_some() {
-            return ControlFlow::Break(Ending::NotBegun(error));
-        }
-        if let Some(refusal) = self.refusal.take() {
-            return ControlFlow::Break(Ending::Refused(refusal));
-        }
-        self.reasons.add_text(&error.to_string());
-        if self.shared.is_closed() {
-            return ControlFlow::Break(Ending::Broken);
-        }
-        // Everybody was left out: whoever has failed may have come back.
-        self.failed.clear();
-        self.waiting_since.get_or_insert(now);
-        self.current_backoff.wait(now);
-        ControlFlow::Continue(())
-    }
-
     async fn end(mut self, ending: Ending) {
         let error = match ending {
             Ending::Unwanted => return,
@@ -445,9 +325,7 @@ impl Relay {
                     attempt.end(End::Completed);
                     source.finish().await;
                 }
-                // The reader knows the end before anything else is begun.
-                drop(self.frames);
-                return self.shared.audits.run(&self.shared);
+                return;
             }
             Ending::NotBegun(error) => {
                 if let Some(begun) = self.begun.take() {

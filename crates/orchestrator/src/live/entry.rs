@@ -24,6 +24,8 @@ pub(super) struct Entry {
     pub(super) gone_unix_ms: Option<u64>,
     /// Since when it stands as it does.
     pub(super) since_unix_ms: u64,
+    // When it went the last time, in whatever way machines do.
+    pub(super) departed_steady_ms: Option<u64>,
     pub(super) standing: Option<&'static str>,
     /// What clients are told of its workers.
     pub(super) offers: Vec<Offer>,
@@ -41,8 +43,8 @@ pub(super) struct Entry {
     pub(super) counted: bool,
     /// A task of the orchestrator's own on it: ended when somebody else's comes.
     pub(super) own: Option<Own>,
-    /// When it was named for an audit the last time.
-    pub(super) audited_steady_ms: Option<u64>,
+    /// From when on it is named for an audit.
+    pub(super) audit_due_steady_ms: u64,
     /// Since when it has had nothing to do.
     pub(super) idle_steady_ms: Option<u64>,
     /// Tasks of which nobody spoke are written off since then.
@@ -114,6 +116,9 @@ impl Entry {
         if code != self.standing {
             self.standing = code;
             self.since_unix_ms = now.unix_ms;
+            if hold.as_ref().is_some_and(is_departure) {
+                self.departed_steady_ms = Some(now.steady_ms);
+            }
             let (node, label) = (live.node.short(), &self.label);
             match &hold {
                 // They come and go with the load.
@@ -171,4 +176,9 @@ impl Entry {
             own.cancel.cancel();
         }
     }
+}
+
+/// Whether a node that stands so has gone, or is about to, as machines do.
+fn is_departure(hold: &Hold) -> bool {
+    matches!(hold, Hold::Left | Hold::Unresponsive | Hold::Draining | Hold::Paused { .. } | Hold::Owner { .. })
 }

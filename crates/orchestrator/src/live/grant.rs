@@ -19,6 +19,8 @@ const SHARE_RETRY_AFTER_MS: u32 = 1_000;
 const BUSY_PERCENT_MAX: u64 = 80;
 /// A node is tried at least this often, where it gets work at all and the budget allows.
 const AUDIT_EVERY_MS: u64 = 60 * 60 * 1000;
+/// One that was named and of which no verdict came is due again so soon: its client may have had no use for the audit.
+const AUDIT_AGAIN_MS: u64 = 60 * 1000;
 /// After this time without anything to do, nobody will speak of a node's tasks any more; and of how many.
 const UNSPOKEN_MS: u64 = 30_000;
 const UNSPOKEN_MAX: u32 = 64;
@@ -90,6 +92,7 @@ impl Live {
         if self.shares.has_room(task.client, places, now.steady_ms) {
             return Ok(());
         }
+        tracing::debug!(client = %task.client.short(), "it leaves places unused: no more for now");
         let retry_after_ms = Some(SHARE_RETRY_AFTER_MS);
         Err(Refusal { kind: RefusalKind::Overloaded, reasons: Vec::new(), retry_after_ms })
     }
@@ -139,8 +142,7 @@ impl Live {
         let waiting = waiting.into_iter().find(|(node, of)| *of == model && !serves(*node)).map(|(node, _)| node);
         let drawn = || {
             let node = self.fleet.sample(model, now, entropy).filter(|node| !serves(*node))?;
-            let last = self.nodes.get(&node)?.audited_steady_ms;
-            let due = last.is_none_or(|last| now.steady_ms.saturating_sub(last) >= AUDIT_EVERY_MS);
+            let due = now.steady_ms >= self.nodes.get(&node)?.audit_due_steady_ms;
             (due || anyway).then_some(node)
         };
         let node = waiting.or_else(drawn)?;
@@ -149,26 +151,41 @@ impl Live {
         if referees.is_empty() {
             return None;
         }
-        self.nodes.get_mut(&node)?.audited_steady_ms = Some(now.steady_ms);
+        self.nodes.get_mut(&node)?.audit_due_steady_ms = now.steady_ms.saturating_add(AUDIT_AGAIN_MS);
         self.fleet.canary_sent(node, model, now);
         Some(Tried { subject, referees })
     }
 
+    /// An audit of a node has ended, with a verdict or without.
+    pub(crate) fn audited(&mut self, node: NodeId, verdict: bool, now: Now) {
+        if let Some(entry) = self.nodes.get_mut(&node) {
+            entry.audit_due_steady_ms = if verdict { now.steady_ms.saturating_add(AUDIT_EVERY_MS) } else { 0 };
+        }
+    }
+
     /// Up to [`limits::REFEREES_MAX`] nodes with a good record that serve the same model.
     pub(crate) fn referees(&mut self, model: ModelDigest, subject: NodeId, now: Now, entropy: u64) -> Vec<Named> {
-        let mut found: Vec<(u32, NodeId)> = Vec::new();
+        let mut found: Vec<NodeId> = Vec::new();
         for draw in 0..REFEREE_DRAWS {
             let drawn = self.fleet.sample(model, now, entropy.rotate_left(16 * draw as u32) ^ draw);
-            let Some(node) = drawn.filter(|node| *node != subject) else { continue };
-            let record = self.fleet.get(node).map(|live| *live.record(model));
-            if let Some(record) = record.filter(|_| found.iter().all(|(_, other)| *other != node)) {
-                found.push((u32::MAX - record.success_ppm(), node));
-            }
+            found.extend(drawn.filter(|node| *node != subject && !found.contains(node)));
+        }
+        if found.len() < limits::REFEREES_MAX {
+            // Of few nodes chance easily leaves one out, and one referee alone decides nothing.
+            let others = self.fleet.cheapest(model, limits::REFEREES_MAX + 1);
+            let others: Vec<NodeId> = others.filter(|node| *node != subject && !found.contains(node)).collect();
+            found.extend(others);
         }
         // The best record first; of equals whichever was drawn first.
-        found.sort_by_key(|(badness, _)| *badness);
-        let nodes = found.into_iter().map(|(_, node)| node);
-        nodes.filter_map(|node| self.named(node, model, Expected::default(), now)).take(limits::REFEREES_MAX).collect()
+        found.sort_by_key(|node| {
+            let success_ppm = self.fleet.get(*node).map_or(0, |live| live.record(model).success_ppm());
+            std::cmp::Reverse(success_ppm)
+        });
+        found
+            .into_iter()
+            .filter_map(|node| self.named(node, model, Expected::default(), now))
+            .take(limits::REFEREES_MAX)
+            .collect()
     }
 
     /// A client spoke of a task on a node. Returns whether it had been taken for unused.

@@ -16,6 +16,7 @@ use crate::{
 use protocol::{
     grant::{Audit, Errand},
     ids::{ModelDigest, NodeId, TaskId},
+    limits,
 };
 use scheduler::{Budget, Now};
 
@@ -33,7 +34,7 @@ pub(crate) fn budget() -> Budget {
 }
 
 /// A trial to go with this grant, if it is time for one.
-pub(super) fn beside(shared: &Shared, client: NodeId, granted: &Granted, now: Now) -> Option<Audit> {
+pub(super) fn beside(shared: &Shared, client: NodeId, granted: &Granted, now: Now) -> Option<Box<Audit>> {
     let entropy = super::entropy();
     let mut budget = shared.audits();
     budget.deposit();
@@ -49,11 +50,18 @@ pub(super) fn beside(shared: &Shared, client: NodeId, granted: &Granted, now: No
     let subject = errand(shared, client, granted.model, subject, Purpose::Subject, now);
     let referees =
         referees.into_iter().map(|named| errand(shared, client, granted.model, named, Purpose::Referee, now));
-    Some(Audit { subject, referees: referees.collect() })
+    Some(Box::new(Audit { subject, referees: referees.collect() }))
 }
 
 fn errand(shared: &Shared, client: NodeId, model: ModelDigest, named: Named, purpose: Purpose, now: Now) -> Errand {
     let task = TaskId::random();
     shared.issued().give(client, task, &[super::issue(&named, model, purpose)], now.steady_ms);
-    Errand { task, candidate: super::candidate(shared, client, task, model, named, now) }
+    let node = named.reachable.node;
+    let mut candidate = super::candidate(shared, client, task, model, named, now);
+    if purpose == Purpose::Referee {
+        // It is asked when the subject has answered, and need not take the task for a user's.
+        let expires_unix_ms = now.unix_ms.saturating_add(limits::PERMIT_LIFETIME_MS + limits::CLOCK_SKEW_MS_MAX);
+        candidate.permit = super::permit_until(shared, client, task, node, model, expires_unix_ms);
+    }
+    Errand { task, candidate }
 }

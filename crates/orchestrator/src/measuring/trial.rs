@@ -11,9 +11,10 @@ use trust::canary;
 
 /// Words of the question, and tokens of the answer: enough that some of them are uncertain.
 const WORDS: usize = 12;
-const TOKENS: u32 = 48;
+const TOKENS: u32 = 64;
 
-/// Gives the node one task. `None`: nothing can be said, because it was too slow.
+/// Gives the node one task. `None`: nothing can be said, because it was too slow, or because one other node sees its
+/// answer otherwise, and there is no third: that is one word against another.
 pub(super) async fn run(
     shared: &Shared,
     own: &Own,
@@ -36,7 +37,7 @@ pub(super) async fn run(
     };
     let score = Task::Score { prompt, ids: answered.ids };
     let referees = shared.live().referees(target.model, target.node, shared.now(), matching::entropy());
-    let mut passed = true;
+    let mut disagreeing = 0;
     for referee in referees {
         let referee = Target {
             addresses: referee.reachable.addresses,
@@ -49,9 +50,13 @@ pub(super) async fn run(
         match canary::verdict(&answered.log_probs, &scored.log_probs).passed() {
             Some(true) => return Ok(Some(true)),
             // The second referee is heard: the first may be the one that is wrong.
-            Some(false) => passed = false,
+            Some(false) => disagreeing += 1,
             None => {}
         }
     }
-    Ok(Some(passed))
+    Ok(match disagreeing {
+        0 => Some(true),
+        1 => None,
+        _ => Some(false),
+    })
 }

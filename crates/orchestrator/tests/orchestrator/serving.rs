@@ -3,6 +3,7 @@
 use crate::machines::{LOOPBACK, MODEL, Node, Pool, unix_ms};
 use protocol::{
     grant::{Permit, Tier, WorkerEvidence},
+    ids::NodeId,
     limits,
     link::{FromNode, NodeState},
     sealing::{SealedTask, Suite, WorkerKey},
@@ -33,8 +34,20 @@ pub(crate) enum Pace {
 
 pub(crate) const FAST: Pace = Pace::Steady { prefill_per_s: 100_000, token: Duration::from_micros(500) };
 
+/// A task as its node sees it: what any node does, and what one does that reads what its worker reads.
+pub(crate) struct Seen {
+    /// Who is at the other end of the connection.
+    pub(crate) peer: NodeId,
+    pub(crate) permit: Permit,
+    /// For how long the permit still held.
+    pub(crate) left_ms: u64,
+    pub(crate) sealed: SealedTask,
+    pub(crate) task: Task,
+}
+
 struct Worker {
     key: WorkerKey,
+    seen: Mutex<Vec<Seen>>,
     pace: Mutex<Pace>,
     begun: AtomicUsize,
     served: AtomicUsize,
@@ -54,6 +67,7 @@ impl Serving {
         let transport = Transport::bind(key, LOOPBACK, &[stream::ALPN]).await.unwrap();
         let worker = Arc::new(Worker {
             key: WorkerKey::generate(Suite::XWing),
+            seen: Mutex::default(),
             pace: Mutex::new(pace),
             begun: AtomicUsize::default(),
             served: AtomicUsize::default(),
@@ -82,12 +96,17 @@ impl Serving {
         self.node.say(&FromNode::State(state)).await;
     }
 
-    pub(crate) fn id(&self) -> protocol::ids::NodeId {
+    pub(crate) fn id(&self) -> NodeId {
         self.node.id()
     }
 
     pub(crate) fn set_pace(&self, pace: Pace) {
         *self.worker.pace.lock().unwrap() = pace;
+    }
+
+    /// What it has seen of its tasks since it was asked the last time.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        std::mem::take(&mut self.worker.seen.lock().unwrap())
     }
 
     /// Tasks that it has taken.
@@ -117,13 +136,14 @@ async fn listen(transport: Transport, worker: Arc<Worker>) {
 }
 
 async fn serve(connection: Connection, worker: Arc<Worker>) {
+    let peer = connection.peer();
     while let Some((sender, receiver)) = connection.accept_stream().await {
         let worker = Arc::clone(&worker);
         tokio::spawn(async move {
             let mut sender = sender;
             let stopped = sender.stopped();
             tokio::select! {
-                done = run(&worker, &mut sender, receiver) => {
+                done = run(&worker, peer, &mut sender, receiver) => {
                     if done.is_some() {
                         worker.served.fetch_add(1, Relaxed);
                         sender.finish();
@@ -140,7 +160,7 @@ async fn serve(connection: Connection, worker: Arc<Worker>) {
     }
 }
 
-async fn run(worker: &Worker, sender: &mut Sender, mut receiver: Receiver) -> Option<()> {
+async fn run(worker: &Worker, peer: NodeId, sender: &mut Sender, mut receiver: Receiver) -> Option<()> {
     let permit: Signed<Permit> = receiver.message(limits::PERMIT_BYTES_MAX).await.ok()??;
     let permit = trust::open(&permit).ok()?;
     let sealed: SealedTask = receiver.message(limits::STREAM_MESSAGE_BYTES_MAX).await.ok()??;
@@ -148,6 +168,8 @@ async fn run(worker: &Worker, sender: &mut Sender, mut receiver: Receiver) -> Op
         say(sender, &Reply::Refused(Refused::Malformed)).await?;
         return None;
     };
+    let left_ms = permit.expires_unix_ms.saturating_sub(unix_ms());
+    worker.seen.lock().unwrap().push(Seen { peer, permit, left_ms, sealed, task: task.clone() });
     say(sender, &Reply::Accepted).await?;
     let pace = *worker.pace.lock().unwrap();
     let (words, tokens) = match &task {

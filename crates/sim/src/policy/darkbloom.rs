@@ -4,14 +4,15 @@
 //! away, [`scheduler::record`] ejects and brings back, [`registry::Registry`] keeps what is agreed each epoch,
 //! [`trust::score`] computes scores. What is here is what an orchestrator does around them: it hands on what it hears.
 
+mod known;
+
 use super::{Ask, ClientRules, Drained, Ended, Member, NodeIndex, Pick, Policy, Purpose, Reply, ScoreParts, Trial};
 use crate::{
-    catalogue::Rates as Speed,
-    random::{Concern, Random, mixed},
-    slab::Key,
+    random::{Concern, Random},
     time::{MS, Micros, unix_ms},
-    workload::{ANSWER_TOKENS_MAX, Wish},
+    workload::ANSWER_TOKENS_MAX,
 };
+use known::{Known, Waiting, account, clock};
 use protocol::{
     grant::{self, MatchRequest, ModelRef, Priority, RefusalKind},
     ids::{ModelDigest, NodeId, TaskId},
@@ -20,11 +21,11 @@ use protocol::{
     padding,
 };
 use registry::{Fact, Genesis, Registry};
-use scheduler::{Budget, Fleet, LiveNode, LiveWorker, Now, Presence, Queue, Record, Rule, Task};
+use scheduler::{Budget, Fleet, LiveNode, LiveWorker, Presence, Queue, Record, Rule, Task};
 use std::collections::BTreeMap;
 use trust::{
-    observations::{BATCHES, EPOCH_MS, Observations, Rates},
-    score::{Attestation, PoolMedian, Score, score},
+    observations::EPOCH_MS,
+    score::{PoolMedian, Score, score},
     survival::Hazard,
 };
 
@@ -34,29 +35,8 @@ const WAIT_MS_MAX: [u32; 3] = [10_000, 120_000, 5_000];
 const AUDIT_EVERY: usize = 200;
 /// Size of the model's file.
 const MODEL_BYTES: u64 = 2_000_000_000;
-/// Memory that every machine lends, in mebibytes.
-const MEMORY_MIB: u32 = 8_192;
 /// Bytes of a token of text.
 const TOKEN_BYTES: u32 = 4;
-
-struct Known {
-    id: NodeId,
-    attestation: Attestation,
-    measured: Rates,
-    slots: u32,
-    capacity: u32,
-    rtt_us: u32,
-    /// What is observed; agreed on at the end of each epoch.
-    observations: Observations,
-    /// Since when its session lasts, and up to when it has been noted.
-    session: Option<(Micros, Micros)>,
-}
-
-struct Waiting {
-    task: Key,
-    account: NodeId,
-    request: MatchRequest,
-}
 
 /// The rule of this project.
 pub struct Darkbloom {
@@ -85,9 +65,7 @@ impl Darkbloom {
             created_unix_s: 0,
         };
         let mut registry = Registry::default();
-        for fact in
-            [Fact::Genesis(Genesis::new(vec![NodeId([1; 32])], &[7; 32], 0)), Fact::ModelAdded(entry)]
-        {
+        for fact in [Fact::Genesis(Genesis::new(vec![NodeId([1; 32])], &[7; 32], 0)), Fact::ModelAdded(entry)] {
             registry.apply(fact).expect("a pool is founded with one orchestrator, and has room for a model");
         }
         Self {
@@ -202,13 +180,10 @@ impl Darkbloom {
         live.rtt_us = known.rtt_us;
     }
 
-    /// Notes how long a session has gone on.
     fn note(&mut self, now: Micros, node: NodeIndex, departed: bool) {
-        let Some(known) = self.nodes.get_mut(node).and_then(Option::as_mut) else { return };
-        let Some((since, noted)) = known.session else { return };
-        let age = |at: Micros| at.saturating_sub(since) / MS;
-        known.observations.sessions.note(age(noted), age(now), unix_ms(now), departed);
-        known.session = (!departed).then_some((since, now));
+        if let Some(known) = self.nodes.get_mut(node).and_then(Option::as_mut) {
+            known.note(now, departed);
+        }
     }
 
     fn change(&mut self, now: Micros, node: NodeIndex, change: impl FnOnce(&mut LiveNode)) {
@@ -225,36 +200,15 @@ impl Policy for Darkbloom {
     }
 
     fn join(&mut self, now: Micros, member: &Member) {
-        let id = id(member.node);
-        let mut observations = Observations { memory_mib: MEMORY_MIB, ..Observations::default() };
-        for (from, until, departed) in &member.history {
-            observations.sessions.note(0, (until - from) / MS, unix_ms(*until), *departed);
-        }
-        for sample in 0..64u32 {
-            // A round trip on either side of the mean, and the losses of ten thousand packets.
-            let rtt = if sample % 2 == 0 { member.rtt_us + member.jitter_us } else { member.rtt_us };
-            observations.network.sample(rtt, 10_000, u64::from(member.loss_ppm) / 100);
-        }
-        observations.results.valid_milli = member.earned * 1000;
-        observations.results.canaries_passed_milli = (member.earned / 20) * 1000;
-        let measured = rates(&member.measured);
-        observations.set_rates(self.model, measured);
+        let known = Known::new(member, self.model);
+        let id = known.id;
         let admitted = Fact::MemberAdmitted { node: id, role: Role::Node, at_unix_ms: unix_ms(now) };
         self.registry.apply(admitted).expect("fewer members than a pool can have");
         if self.nodes.len() <= member.node {
             self.nodes.resize_with(member.node + 1, || None);
         }
         self.by_id.insert(id, member.node);
-        self.nodes[member.node] = Some(Known {
-            id,
-            attestation: if member.vouched { Attestation::Vouched } else { Attestation::SelfSigned },
-            measured,
-            slots: member.slots,
-            capacity: member.capacity,
-            rtt_us: member.rtt_us,
-            observations,
-            session: None,
-        });
+        self.nodes[member.node] = Some(known);
     }
 
     fn arrive(&mut self, now: Micros, node: NodeIndex, since: Micros) {
@@ -291,7 +245,12 @@ impl Policy for Darkbloom {
 
     fn load(&mut self, now: Micros, node: NodeIndex, tasks: u32) {
         let model = self.model;
+        let completed =
+            self.nodes.get_mut(node).and_then(Option::as_mut).map_or(0, |known| std::mem::take(&mut known.completed));
         self.change(now, node, |live| {
+            for _ in 0..completed {
+                live.records.get_mut(model).ended(scheduler::Ended::Completed, now / MS);
+            }
             if let Some(worker) = live.worker_mut(model) {
                 (worker.active_tasks, worker.reserved) = (tasks, 0);
             }
@@ -363,7 +322,12 @@ impl Policy for Darkbloom {
             _ => scheduler::Ended::Without,
         };
         match how {
-            scheduler::Ended::Completed => known.observations.results.note(true),
+            scheduler::Ended::Completed => {
+                known.observations.results.note(true);
+                // The node says in the same moment that it has a task less: one change, not two.
+                known.completed += 1;
+                return;
+            }
             scheduler::Ended::Failed => known.observations.results.note(false),
             scheduler::Ended::Without => {}
         }
@@ -402,31 +366,4 @@ impl Policy for Darkbloom {
             score(&known.observations, &self.median, known.attestation, unix_ms(now));
         Some(ScoreParts { attestation, hardware, network, uptime, results, total })
     }
-}
-
-fn clock(now: Micros) -> Now {
-    Now { unix_ms: unix_ms(now), steady_ms: now / MS }
-}
-
-/// Measured rates in the form in which they are agreed on.
-fn rates(speed: &Speed) -> Rates {
-    let milli = |per_s: f64| (per_s * 1000.0) as u32;
-    Rates {
-        prefill_milli: milli(speed.prefill),
-        decode_milli: BATCHES.map(|answers| milli(speed.decode(answers as usize))),
-    }
-}
-
-fn id(node: NodeIndex) -> NodeId {
-    let mut bytes = [0; 32];
-    for (part, chunk) in bytes.chunks_exact_mut(8).enumerate() {
-        chunk.copy_from_slice(&mixed(node as u64 * 4 + part as u64 + 1).to_be_bytes());
-    }
-    NodeId(bytes)
-}
-
-fn account(wish: &Wish) -> NodeId {
-    let mut bytes = [9; 32];
-    bytes[..8].copy_from_slice(&(wish.account as u64).to_be_bytes());
-    NodeId(bytes)
 }

@@ -104,11 +104,16 @@ impl Peer {
                 Some(equals[self.random.below(equals.len())])
             }
             Rule::DInference => {
-                let costs: Vec<(f64, NodeIndex)> =
-                    open.iter().filter_map(|index| Some((cost_ms(self.nodes[*index].as_ref()?, wish), *index))).collect();
+                let costs: Vec<(f64, NodeIndex)> = open
+                    .iter()
+                    .filter_map(|index| Some((cost_ms(self.nodes[*index].as_ref()?, wish), *index)))
+                    .collect();
                 let best = costs.iter().map(|(cost, _)| *cost).min_by(f64::total_cmp)?;
-                let near: Vec<NodeIndex> =
-                    costs.iter().filter(|(cost, _)| *cost <= best + D_INFERENCE_TIE_MS).map(|(_, index)| *index).collect();
+                let near: Vec<NodeIndex> = costs
+                    .iter()
+                    .filter(|(cost, _)| *cost <= best + D_INFERENCE_TIE_MS)
+                    .map(|(_, index)| *index)
+                    .collect();
                 let least = near.iter().map(|index| tasks(*index)).min()?;
                 let equals: Vec<NodeIndex> = near.into_iter().filter(|index| tasks(*index) == least).collect();
                 Some(equals[self.random.below(equals.len())])
@@ -132,10 +137,7 @@ fn cost_ms(known: &Known, wish: &Wish) -> f64 {
     let backlog: f64 = known.granted.values().map(|tokens| f64::from(*tokens)).sum();
     let rate = known.decode / (1.0 + 0.27 * running);
     let (prompt, answer) = (f64::from(wish.prompt), f64::from(wish.answer_max));
-    3000.0 * pending
-        + 750.0 * pending
-        + backlog / rate * 1000.0
-        + (prompt / known.prefill + answer / rate) * 1000.0
+    3000.0 * pending + 750.0 * pending + backlog / rate * 1000.0 + (prompt / known.prefill + answer / rate) * 1000.0
 }
 
 impl Policy for Peer {

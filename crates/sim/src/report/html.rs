@@ -7,7 +7,8 @@ use super::{
 };
 use crate::adversary::Character;
 
-const HEAD: &str = "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>darkbloom sim</title>\n<style>
+const HEAD: &str =
+    "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>darkbloom sim</title>\n<style>
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 pre { overflow-x: auto; background: #f5f5f5; padding: 1rem; font-size: 12px }
 figure { margin: 1.5rem 0 } svg { width: 100% } svg text { font: 11px sans-serif; fill: #555 }
@@ -20,7 +21,11 @@ pub fn html(report: &Report) -> String {
     page.push_str("<h1>darkbloom sim</h1>\n<pre>");
     page.push_str(&escaped(&table(report)));
     page.push_str("</pre>\n");
-    if report.seed_table.is_empty() { runs(&mut page, report) } else { seed_table(&mut page, report) }
+    if report.seed_table.is_empty() {
+        runs(&mut page, report)
+    } else {
+        seed_table(&mut page, report)
+    }
     page.push_str("<h2>Machines</h2>\n<ul>\n");
     for row in &report.scenario.fleet {
         page.push_str(&format!(
@@ -45,7 +50,11 @@ fn runs(page: &mut String, report: &Report) {
         };
         report.runs.iter().map(line).collect()
     };
-    page.push_str(&lines("Throughput", "tokens of complete answers in a second", &of(|point| Some(point.goodput_per_s))));
+    page.push_str(&lines(
+        "Throughput",
+        "tokens of complete answers in a second",
+        &of(|point| Some(point.goodput_per_s)),
+    ));
     page.push_str(&lines("Latency", "median seconds to complete", &of(|point| point.completion_s)));
     let groups = |values: fn(&RunReport) -> Vec<Option<f64>>| -> Vec<Bars> {
         report.runs.iter().map(|run| Bars { name: run.policy.clone(), values: values(run) }).collect()
@@ -92,7 +101,9 @@ fn scores(page: &mut String, report: &Report) {
 fn seed_table(page: &mut String, report: &Report) {
     let groups = report.seed_table.iter().map(|row| Bars {
         name: row.model.clone(),
-        values: [row.goal, row.bound_single, row.bound_batched, row.bound_with_prompts, row.achieved].map(Some).to_vec(),
+        values: [row.goal, row.bound_single, row.bound_batched, row.bound_with_prompts, row.achieved]
+            .map(Some)
+            .to_vec(),
     });
     page.push_str(&bars(
         "Throughput of the whole fleet",

@@ -56,8 +56,14 @@ fn situation(report: &Report) -> String {
 
 fn runs(out: &mut String, runs: &[RunReport]) {
     put(out, "");
-    put(out, "                       goodput  of bound   completed  refused   errors  wasted     complete, s       first, s  fair");
-    put(out, "policy                tokens/s                                                   p50   p90   p99   p50   p99");
+    put(
+        out,
+        "                       goodput  of bound   completed  refused   errors  wasted     complete, s       first, s  fair",
+    );
+    put(
+        out,
+        "policy                tokens/s                                                   p50   p90   p99   p50   p99",
+    );
     for run in runs {
         let Percentiles { p50, p90, p99 } = run.completion_s;
         let first = run.first_token_s;
@@ -116,8 +122,14 @@ fn reached(out: &mut String, runs: &[RunReport]) {
 fn seed_table(out: &mut String, report: &Report) {
     put(out, "full load without churn; tokens/s of the whole fleet");
     put(out, "");
-    put(out, "                     ms/token   bound, one    bound,   with prompts'  achieved    of      seed   with churn:");
-    put(out, "model               M / Intel  at a time    batched   own work                  bound  figure  completed  wasted");
+    put(
+        out,
+        "                     ms/token   bound, one    bound,   with prompts'  achieved    of      seed   with churn:",
+    );
+    put(
+        out,
+        "model               M / Intel  at a time    batched   own work                  bound  figure  completed  wasted",
+    );
     for row in &report.seed_table {
         put(
             out,

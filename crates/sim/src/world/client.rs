@@ -1,70 +1,22 @@
 //! The askers' side: a task from its request to its last token, whatever happens to the nodes.
 
-use super::{TO_ORCHESTRATOR, World};
+use super::{
+    TO_ORCHESTRATOR, World,
+    task::{Attempt, Kind, Task},
+};
 use crate::{
     adversary::Character,
     device::{AttemptKey, Work},
     event::{Event, Lost, Why},
-    policy::{Ask, Ended, NodeIndex, Pick, Policy, Reply, Trial},
+    policy::{Ask, Ended, Pick, Policy, Reply, Trial},
     slab::Key,
     tally::Outcome,
     time::{Micros, SECOND, micros},
-    workload::Wish,
 };
 use protocol::link::End;
 
-/// How often somebody who was told to come back later does so.
-const PATIENCE: u32 = 2;
 /// How often a place is asked for while a resumption finds none.
 const ASKS_MAX: u32 = 30;
-
-/// A user's task, or a trial.
-#[derive(Debug)]
-pub(super) struct Task {
-    wish: Wish,
-    /// It came within the measuring window.
-    counts: bool,
-    first_token: Option<Micros>,
-    /// Tokens that the reader has.
-    received: f64,
-    live: Vec<AttemptKey>,
-    candidates: Vec<Pick>,
-    excluded: Vec<NodeIndex>,
-    tries: u32,
-    grants: u32,
-    asks: u32,
-    patience: u32,
-    hedged: bool,
-    resumed: bool,
-    /// Its prompt has been read once for good.
-    prompt_read: bool,
-    useful_s: f64,
-    wasted_s: f64,
-    noise: bool,
-}
-
-/// One node's try at a task.
-#[derive(Debug)]
-pub(super) struct Attempt {
-    task: Key,
-    pub(super) node: NodeIndex,
-    pub(super) sent: Micros,
-    /// Tokens to read and to write.
-    pub(super) prompt: f64,
-    pub(super) answer: f64,
-    first_token: Option<Micros>,
-    pub(super) on_device: bool,
-    pub(super) work: Work,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    User,
-    Trial { referee: Option<NodeIndex> },
-    /// A referee's scoring.
-    Score,
-}
 
 impl<P: Policy> World<'_, P> {
     pub(super) fn arrival(&mut self) {
@@ -415,46 +367,6 @@ impl<P: Policy> World<'_, P> {
     fn wasted(&mut self, attempt: &Attempt) {
         if let Some(task) = self.tasks.get_mut(attempt.task) {
             task.wasted_s += attempt.work.prompt_s + attempt.work.answer_s;
-        }
-    }
-}
-
-impl Task {
-    fn new(wish: Wish, counts: bool) -> Self {
-        Self {
-            wish,
-            counts,
-            first_token: None,
-            received: 0.0,
-            live: Vec::new(),
-            candidates: Vec::new(),
-            excluded: Vec::new(),
-            tries: 0,
-            grants: 0,
-            asks: 0,
-            patience: PATIENCE,
-            hedged: false,
-            resumed: false,
-            prompt_read: false,
-            useful_s: 0.0,
-            wasted_s: 0.0,
-            noise: false,
-        }
-    }
-}
-
-impl Attempt {
-    fn new(task: Key, node: NodeIndex, sent: Micros, prompt: f64, answer: f64, kind: Kind) -> Self {
-        Self {
-            task,
-            node,
-            sent,
-            prompt,
-            answer,
-            first_token: None,
-            on_device: false,
-            work: Work::default(),
-            kind,
         }
     }
 }

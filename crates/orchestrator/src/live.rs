@@ -27,7 +27,7 @@ use scheduler::{Ended, Fleet, LiveNode, Now, Presence, RESERVED_MS, Record};
 use std::collections::{BTreeMap, BTreeSet};
 use tokio::sync::mpsc;
 use transport::Connection;
-use trust::observations::Observations;
+use trust::{observations::Observations, score::Attestation};
 
 /// How long a node that is gone stays on the list, with its reason.
 const GONE_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
@@ -296,12 +296,15 @@ impl Live {
         self.record(node, model, now, |record| record.ended(how, now.steady_ms))
     }
 
-    /// Whether tasks that were lost lately were lost because the machine went, as machines do: its link broke, it fell
-    /// silent, its owner came. Only of a node that has proven itself: of another it may be its nature.
-    pub(crate) fn departed_lately(&self, node: NodeId, model: ModelDigest, now: Now) -> bool {
-        let departed = self.nodes.get(&node).and_then(|entry| entry.departed_steady_ms);
-        let lately = departed.is_some_and(|at| now.steady_ms.saturating_sub(at) < DEPARTURE_MS);
-        lately && self.fleet.get(node).is_some_and(|live| live.record(model).is_proven())
+    /// Whether a task that was lost just now was lost because the machine went, as machines do: its link broke, it fell
+    /// silent, its owner came. Of a node that has not proven itself it may be the nature: if its pool vouches for it, the
+    /// first task of each departure counts, otherwise each.
+    pub(crate) fn is_excused(&mut self, node: NodeId, model: ModelDigest, now: Now) -> bool {
+        let Some(entry) = self.nodes.get_mut(&node) else { return false };
+        let departed = entry.departed_steady_ms.filter(|at| now.steady_ms.saturating_sub(*at) < DEPARTURE_MS);
+        let (Some(departed), Some(live)) = (departed, self.fleet.get(node)) else { return false };
+        let counted = entry.departure_counted_steady_ms.replace(departed) == Some(departed);
+        live.record(model).is_proven() || (counted && live.attestation >= Attestation::Vouched)
     }
 
     /// A task of our own broke off. Counts like a user's that failed. Returns whether that ejected the node.

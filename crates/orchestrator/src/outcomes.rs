@@ -14,8 +14,8 @@
 //!   one more failure, and is followed by another trial. So in a pool with one client, its word and the trials together
 //!   eject, and its word alone only keeps the node from *it*.
 //! * **A departure is no failure.** Where a proven node's link broke, it fell silent, or its owner came back, the tasks
-//!   that it had are lost without blame; that it departs often is what its survival model learns from. An unproven node
-//!   has no such excuse: a black hole could as well hang up on each task.
+//!   that it had are lost without blame; that it departs often is what its survival model learns from. Of an unproven node
+//!   that its pool vouches for, each departure counts once; of any other, each task: a black hole could as well hang up.
 //! * A failed audit is an accusation by one client: the node is ejected where our own audit confirms it, or where a
 //!   second client says the same. A passed one counts once an hour for each client, so that nobody talks a friend out
 //!   of its probation.
@@ -44,7 +44,7 @@ const CLIENTS_PER_NODE_MAX: usize = 64;
 /// A report may come a little after the outcome that it goes with.
 const JUDGED_AFTER_PROBE: Duration = Duration::from_millis(200);
 /// A node whose trial broke off is tried again after this time: what froze may thaw.
-const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(1);
+const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(4);
 /// An answer shorter than this says little about speed.
 const TIMED_TOKENS_MIN: u32 = 16;
 /// One task moves a rate by what lies within these bounds of it, in percent.
@@ -159,7 +159,7 @@ fn lost(shared: &Arc<Shared>, client: NodeId, issue: Issue) {
     shared.spawn(async move {
         sleep(owner.timings.probe_max + JUDGED_AFTER_PROBE).await;
         let now = owner.now();
-        let departed = owner.live().departed_lately(issue.node, issue.model, now);
+        let departed = owner.live().is_excused(issue.node, issue.model, now);
         if departed {
             owner.counters.outcomes_departed.count();
             owner.live().ended(issue.node, issue.model, Ended::Without, now);
@@ -242,7 +242,7 @@ fn within(shown: u32, batch: u32, rates: &Rates) -> u32 {
 /// failure, and the next trial follows, so that a node which fails them all is soon ejected without another user's task.
 pub(crate) fn trial_broke(shared: &Arc<Shared>, node: NodeId, model: ModelDigest) {
     let now = shared.now();
-    if shared.live().departed_lately(node, model, now) {
+    if shared.live().is_excused(node, model, now) {
         return;
     }
     shared.counters.trials_failed.count();

@@ -96,8 +96,12 @@ impl Hold {
             Self::Full { .. } => Some("lend another machine with `darkbloom join`"),
             Self::Paused { .. } => Some("run `darkbloom resume` on that machine"),
             Self::Owner { .. } => Some("the rules stand in `[lend]` of `config.toml` in the home of that machine"),
-            Self::Ejected { .. } => Some("run `darkbloom doctor` on that machine; it comes back by itself when it answers"),
-            Self::Probation | Self::Unproven => Some("none needed: it is tried now and then until it has proven itself"),
+            Self::Ejected { .. } => {
+                Some("run `darkbloom doctor` on that machine; it comes back by itself when it answers")
+            }
+            Self::Probation | Self::Unproven => {
+                Some("none needed: it is tried now and then until it has proven itself")
+            }
             _ => None,
         }
     }

@@ -80,7 +80,12 @@ impl Pool {
             if self.code().as_deref() == Some("ejected") {
                 return asked;
             }
-            assert!(asked < PROMPTS_MAX, "not found out in {asked} prompts: {:#}\n{}", self.row(&self.other), self.audits());
+            assert!(
+                asked < PROMPTS_MAX,
+                "not found out in {asked} prompts: {:#}\n{}",
+                self.row(&self.other),
+                self.audits()
+            );
         }
     }
 
@@ -147,7 +152,8 @@ async fn a_black_hole_gets_five_user_tasks_at_most_and_nobody_sees_it() {
         let said = pool.gateways.iter().map(Daemon::stderr);
         said.map(|text| text.lines().filter(|l| l.contains("a node was lost") && l.contains(&line)).count()).sum()
     };
-    let (lost, _) = eventually("the gateways' logs", Duration::from_secs(10), async || Some(lost()).filter(|n| *n > 0)).await;
+    let (lost, _) =
+        eventually("the gateways' logs", Duration::from_secs(10), async || Some(lost()).filter(|n| *n > 0)).await;
     println!("out after {asked} prompts, of which {lost} had come to it");
     assert!(lost <= USER_TASKS_MAX, "{lost} user tasks");
 }

@@ -165,6 +165,7 @@ fn echo(task: &Task) -> BoxStream<'static, Result<Frame, AskError>> {
         }
         Task::Completion { prompt, generation } => (prompt.clone(), generation),
         Task::Embedding { inputs } => return embed(inputs),
+        Task::Score { .. } => return stream::empty().boxed(),
     };
     let words: Vec<String> = text.split_whitespace().map(|word| format!(" {word}")).collect();
     let prompt_tokens = words.len() as u32;

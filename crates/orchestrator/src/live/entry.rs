@@ -26,6 +26,8 @@ pub(super) struct Entry {
     pub(super) since_unix_ms: u64,
     // When it went the last time, in whatever way machines do.
     pub(super) departed_steady_ms: Option<u64>,
+    // Which departure has counted against it.
+    pub(super) departure_counted_steady_ms: Option<u64>,
     pub(super) standing: Option<&'static str>,
     /// What clients are told of its workers.
     pub(super) offers: Vec<Offer>,

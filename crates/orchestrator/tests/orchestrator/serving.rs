@@ -136,7 +136,7 @@ async fn listen(transport: Transport, worker: Arc<Worker>) {
 }
 
 async fn serve(connection: Connection, worker: Arc<Worker>) {
-    let peer = connection.peer();
+    let peer = connection.remote();
     while let Some((sender, receiver)) = connection.accept_stream().await {
         let worker = Arc::clone(&worker);
         tokio::spawn(async move {

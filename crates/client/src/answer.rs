@@ -1,18 +1,18 @@
 //! One answer, from whichever nodes it takes.
 
+mod failover;
 mod lane;
 mod pace;
 mod progress;
-mod relay;
 
-pub(crate) use relay::Question;
+pub(crate) use failover::Question;
 
 use crate::{AskError, Shared};
+use failover::Failover;
 use protocol::{
     ids::{NodeId, TaskId},
     task::Frame,
 };
-use relay::Relay;
 use std::sync::{Arc, Mutex};
 use tokio::sync::{mpsc, oneshot};
 
@@ -50,7 +50,7 @@ impl Answer {
         let (sender, frames) = mpsc::channel(FRAMES_WAITING_MAX);
         let (begun, beginning) = oneshot::channel();
         // A task of its own: a reader may stop waiting at any time, and nodes are heard meanwhile.
-        tokio::spawn(Relay::new(shared, question, sender, begun).run());
+        tokio::spawn(Failover::new(shared, question, sender, begun).run());
         let Begun { task, model, place } = beginning.await.map_err(|_| ended())??;
         Ok(Self { task, model, place, frames })
     }

@@ -4,16 +4,16 @@
 //! ordinary length with ordinary settings, drawn from a space too large to be learned ([`canary_prompts`]), an answer that
 //! is read to its end. Then the answer's tokens are scored by a referee (teacher forcing), and the log-probabilities that
 //! the node reported are compared with the referee's (`trust::canary`). Where they differ, a second referee decides who is
-//! the odd one out. With one referee that disagrees, it is one word against another: nobody is blamed.
+//! the odd one out. With one referee that disagrees, it is one word against another: nobody is blamed. A referee may also say
+//! that these are no tokens of an answer; where two say so, the subject sent what no model writes.
 //!
 //! An orchestrator hands audits out with grants. A client runs one at a time, as soon as the task that brought it has its
 //! first token: its permit is then as fresh as any, and the task's asker waits for nothing.
 
-mod canary_prompts;
-
 use crate::{
     Shared,
     attempt::Attempt,
+    canary_prompts::{self, Dice as _},
     clock,
     direct::{SourceError, StartError},
 };
@@ -22,7 +22,7 @@ use protocol::{
     ids::ModelDigest,
     limits,
     link::{AuditVerdict, End},
-    task::{Frame, Generation, Message, Prompt, Task},
+    task::{Frame, Message, Prompt, Task, TaskError},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard},
@@ -95,60 +95,90 @@ struct Answered {
 }
 
 async fn run(shared: Arc<Shared>, model: ModelDigest, audit: Box<Audit>) {
-    let canary = canary_prompts::draw(&mut canary_prompts::SystemDice);
-    let messages = canary.messages;
-    let task = Task::Chat {
-        messages: messages.clone(),
-        generation: Generation {
-            max_tokens: Some(canary.max_tokens),
-            stop: Vec::new(),
-            sampling: canary.sampling,
-            resume: Default::default(),
-        },
-    };
+    let mut dice = canary_prompts::SystemDice;
+    let canary = canary_prompts::draw(&mut dice);
+    let mut task = canary.chat();
+    if let Task::Chat { generation, .. } = &mut task
+        && dice.below(3) == 0
+    {
+        // Most people set no limit.
+        generation.max_tokens = None;
+    }
     let Some((subject, answered)) = errand(&shared, model, &audit.subject, &task).await else { return };
+    let answered = match answered {
+        Ok(answered) if answered.is_answer() => answered,
+        Ok(_) => return subject.end(End::Corrupt),
+        Err(Declined) => return subject.end(End::Died),
+    };
     let mut findings = Vec::new();
-    for referee in audit.referees.iter().take(limits::REFEREES_MAX) {
-        if answered.ids.is_empty() {
-            break;
-        }
-        let score = score(&messages, &answered.ids);
+    for referee in audit.referees.iter().take(limits::REFEREES_MAX).filter(|referee| is_permitted(referee)) {
+        let score = score(&canary.messages, &answered.ids);
         let Some((attempt, scored)) = errand(&shared, model, referee, &score).await else { continue };
-        let found = verdict(&answered.log_probs, &scored.log_probs);
+        let found = match scored {
+            Ok(scored) => Found::Compared(verdict(&answered.log_probs, &scored.log_probs)),
+            Err(Declined) => Found::Declined,
+        };
         tracing::debug!(subject = %subject.node().short(), referee = %attempt.node().short(), ?found, "audited");
         findings.push((attempt, found));
-        if found.passed() != Some(false) {
+        if !found.is_against_the_subject() {
             break;
         }
     }
-    let verdicts: Vec<Verdict> = findings.iter().map(|(_, found)| *found).collect();
-    let blame = blame(&verdicts);
-    subject.end_audited(End::Completed, blame.subject);
-    for (at, (attempt, _)) in findings.into_iter().enumerate() {
-        attempt.end_audited(End::Completed, blame.first_referee.filter(|_| at == 0));
+    let found: Vec<Found> = findings.iter().map(|(_, found)| *found).collect();
+    let blame = blame(&found);
+    subject.end_audited(if blame.is_corrupt { End::Corrupt } else { End::Completed }, blame.subject);
+    for (at, (attempt, found)) in findings.into_iter().enumerate() {
+        match found {
+            Found::Compared(_) => attempt.end_audited(End::Completed, blame.first_referee.filter(|_| at == 0)),
+            // It did no work, and is not to blame for what it was given.
+            Found::Declined => attempt.end(End::Cancelled),
+        }
+    }
+}
+
+/// What a referee says of an answer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Found {
+    /// How far it is from its own.
+    Compared(Verdict),
+    /// That these are no tokens of an answer to the task.
+    Declined,
+}
+
+impl Found {
+    fn is_against_the_subject(self) -> bool {
+        matches!(self, Self::Declined | Self::Compared(Verdict::Failed { .. }))
     }
 }
 
 /// What is said of whom.
 #[derive(Debug, Default, PartialEq)]
 struct Blame {
+    /// What the subject sent is no answer, in the word of two.
+    is_corrupt: bool,
     subject: Option<AuditVerdict>,
     first_referee: Option<AuditVerdict>,
 }
 
-/// Who is the odd one out: the subject's distances from the referees that were asked, in order.
-fn blame(verdicts: &[Verdict]) -> Blame {
+/// Who is the odd one out, by what the referees that were asked say of the subject, in order.
+fn blame(found: &[Found]) -> Blame {
+    use Found::{Compared, Declined};
     let of = |verdict: &Verdict| {
         verdict.passed().map(|passed| AuditVerdict { passed, distance_milli: verdict.distance_milli() })
     };
-    match verdicts {
-        [Verdict::Passed { .. }] => Blame { subject: of(&verdicts[0]), first_referee: None },
+    match found {
+        [Compared(only @ Verdict::Passed { .. })] => Blame { subject: of(only), ..Blame::default() },
         // Both against the subject.
-        [Verdict::Failed { .. }, Verdict::Failed { .. }] => Blame { subject: of(&verdicts[1]), first_referee: None },
-        // The second sees it as the subject does.
-        [Verdict::Failed { .. }, Verdict::Passed { .. }] => {
-            Blame { subject: of(&verdicts[1]), first_referee: of(&verdicts[0]) }
+        [Compared(Verdict::Failed { .. }) | Declined, Compared(second @ Verdict::Failed { .. })] => {
+            Blame { subject: of(second), ..Blame::default() }
         }
+        [Compared(first @ Verdict::Failed { .. }), Declined] => Blame { subject: of(first), ..Blame::default() },
+        [Declined, Declined] => Blame { is_corrupt: true, ..Blame::default() },
+        // The second sees it as the subject does.
+        [Compared(first @ Verdict::Failed { .. }), Compared(second @ Verdict::Passed { .. })] => {
+            Blame { subject: of(second), first_referee: of(first), ..Blame::default() }
+        }
+        [Declined, Compared(second @ Verdict::Passed { .. })] => Blame { subject: of(second), ..Blame::default() },
         _ => Blame::default(),
     }
 }
@@ -157,8 +187,16 @@ fn score(messages: &[Message], ids: &[u32]) -> Task {
     Task::Score { prompt: Prompt::Chat(messages.to_vec()), ids: ids.to_vec() }
 }
 
+/// The worker said that it cannot do what it was given.
+struct Declined;
+
 /// Runs a task to its end; `None` where it failed, of which the orchestrator has been told.
-async fn errand(shared: &Shared, model: ModelDigest, errand: &Errand, task: &Task) -> Option<(Attempt, Answered)> {
+async fn errand(
+    shared: &Shared,
+    model: ModelDigest,
+    errand: &Errand,
+    task: &Task,
+) -> Option<(Attempt, Result<Answered, Declined>)> {
     let mut attempt = Attempt::begin(shared.notices.clone(), errand.task, errand.candidate.node, 0);
     let answer = timeout(ERRAND_TIME_MAX, answer(shared, model, errand, task, &mut attempt)).await;
     match answer.unwrap_or(Err(End::Cancelled)) {
@@ -176,7 +214,12 @@ async fn answer(
     errand: &Errand,
     task: &Task,
     attempt: &mut Attempt,
-) -> Result<Answered, End> {
+) -> Result<Result<Answered, Declined>, End> {
+    let ids_max = match task {
+        Task::Chat { generation, .. } => generation.max_tokens.map_or(limits::RESUME_TOKENS_MAX, |most| most as usize),
+        _ => 0,
+    };
+    let log_probs_max = if let Task::Score { ids, .. } = task { ids.len() } else { ids_max };
     let started = shared.caller.start(&errand.candidate, errand.task, model, task).await;
     let mut source = started.map_err(|error: StartError| error.end())?;
     let mut answered = Answered::default();
@@ -194,15 +237,25 @@ async fn answer(
                 attempt.advance(0, Instant::now());
                 answered.log_probs.append(log_probs);
             }
-            Frame::Failed { error: protocol::task::TaskError::ShuttingDown } => return Err(End::HandedBack),
+            Frame::Failed { error: TaskError::ShuttingDown } => return Err(End::HandedBack),
+            Frame::Failed { error: TaskError::Invalid { .. } | TaskError::ContextExceeded { .. } } => {
+                return Ok(Err(Declined));
+            }
             Frame::Failed { .. } => return Err(End::Died),
             Frame::Done { .. } | Frame::Embedding { .. } => {}
         }
-        if answered.ids.len().max(answered.log_probs.len()) > limits::RESUME_TOKENS_MAX {
+        if answered.ids.len() > ids_max || answered.log_probs.len() > log_probs_max {
             return Err(End::Corrupt);
         }
     }
-    Ok(answered)
+    Ok(Ok(answered))
+}
+
+impl Answered {
+    /// Whether there is something to check: a canary asks for many tokens, and a model that ends without one is not known.
+    fn is_answer(&self) -> bool {
+        !self.ids.is_empty() && self.ids.len() == self.log_probs.len()
+    }
 }
 
 impl Drop for Answered {
@@ -216,24 +269,46 @@ impl Drop for Answered {
 mod tests {
     use super::*;
 
-    const PASSED: Verdict = Verdict::Passed { distance: 0.01 };
-    const FAILED: Verdict = Verdict::Failed { distance: 0.4 };
+    const PASSED: Found = Found::Compared(Verdict::Passed { distance: 0.01 });
+    const FAILED: Found = Found::Compared(Verdict::Failed { distance: 0.4 });
+    const UNDECIDED: Found = Found::Compared(Verdict::Inconclusive);
+    const DECLINED: Found = Found::Declined;
 
     fn said(passed: bool, distance_milli: u32) -> Option<AuditVerdict> {
         Some(AuditVerdict { passed, distance_milli })
     }
 
+    fn of_both(subject: Option<AuditVerdict>, first_referee: Option<AuditVerdict>) -> Blame {
+        Blame { is_corrupt: false, subject, first_referee }
+    }
+
     #[test]
     fn the_odd_one_out_is_blamed() {
-        assert_eq!(blame(&[PASSED]), Blame { subject: said(true, 10), first_referee: None });
-        assert_eq!(blame(&[FAILED, FAILED]), Blame { subject: said(false, 400), first_referee: None });
-        assert_eq!(blame(&[FAILED, PASSED]), Blame { subject: said(true, 10), first_referee: said(false, 400) });
+        assert_eq!(blame(&[PASSED]), of_both(said(true, 10), None));
+        assert_eq!(blame(&[FAILED, FAILED]), of_both(said(false, 400), None));
+        assert_eq!(blame(&[FAILED, PASSED]), of_both(said(true, 10), said(false, 400)));
+    }
+
+    #[test]
+    fn what_two_call_no_answer_is_corrupt() {
+        assert_eq!(blame(&[DECLINED, DECLINED]), Blame { is_corrupt: true, ..Blame::default() });
+        assert_eq!(blame(&[DECLINED, FAILED]), of_both(said(false, 400), None));
+        assert_eq!(blame(&[FAILED, DECLINED]), of_both(said(false, 400), None));
+        assert_eq!(blame(&[DECLINED, PASSED]), of_both(said(true, 10), None));
     }
 
     #[test]
     fn one_word_against_another_blames_nobody() {
-        for verdicts in [&[][..], &[FAILED], &[Verdict::Inconclusive], &[FAILED, Verdict::Inconclusive]] {
-            assert_eq!(blame(verdicts), Blame::default(), "{verdicts:?}");
+        for found in [&[][..], &[FAILED], &[DECLINED], &[UNDECIDED], &[FAILED, UNDECIDED], &[DECLINED, UNDECIDED]] {
+            assert_eq!(blame(found), Blame::default(), "{found:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_without_tokens_is_none() {
+        let answered = |ids: &[u32], log_probs: &[f32]| Answered { ids: ids.to_vec(), log_probs: log_probs.to_vec() };
+        assert!(answered(&[1, 2], &[-0.5, -0.1]).is_answer());
+        assert!(!answered(&[], &[]).is_answer());
+        assert!(!answered(&[1, 2], &[-0.5]).is_answer() && !answered(&[1], &[-0.5, -0.1]).is_answer());
     }
 }

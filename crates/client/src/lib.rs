@@ -1,8 +1,8 @@
 //! The asker's side: match, verify, seal, stream.
 //!
-//! A [`Client`] runs in the asker's own process. It asks an orchestrator who may serve a task (metadata only), checks each
-//! candidate's evidence itself against its own policy (promise P2), seals the task to the worker's key, and opens the
-//! sealed frames of the answer. Plaintext leaves this process sealed, or not at all.
+//! A [`Client`] runs in the asker's own process. It asks an orchestrator who may serve a task (metadata only), checks
+//! each candidate's evidence itself against its own policy (promise P2), seals the task to the worker's key, and opens
+//! the sealed frames of the answer. Plaintext leaves this process sealed, or not at all.
 //!
 //! ```no_run
 //! use client::{Client, ClientConfig};
@@ -29,23 +29,32 @@
 //! | file | what it is about |
 //! |---|---|
 //! | `direct` | one task to one node |
-//! | `answer` | failover: progress, pace, and the nodes that an answer takes |
+//! | `ask` | what the asker may ask for: priority and patience |
+//! | `answer` | one stream from whichever nodes it takes: `failover`, `lane`, `pace`, `progress` |
+//! | `attempt` | how one node did with a task, as orchestrators are told |
+//! | `hedge_delay` | when a first token is late enough for a second node |
+//! | `second_tries` | budgets for what is done twice |
 //! | `audit` | trying nodes with tasks whose answers others can check |
-//! | `matching`, `orchestrator`, `notices` | what orchestrators are asked and told |
+//! | `canary_prompts` | the tasks of audits and of orchestrators' trials |
+//! | `link`, `orchestrator` | the connection to an orchestrator, and which of them it is |
+//! | `matching`, `notices` | what orchestrators are asked and told |
+//! | `error` | why nothing is answered |
+//! | `clock` | the time |
 
 mod answer;
 mod ask;
 mod attempt;
 mod audit;
-mod budgets;
+pub mod canary_prompts;
 mod clock;
 pub mod direct;
 mod error;
-mod first_tokens;
+mod hedge_delay;
 mod link;
 mod matching;
 mod notices;
 mod orchestrator;
+mod second_tries;
 
 pub use answer::Answer;
 pub use ask::AskOptions;
@@ -136,8 +145,8 @@ pub(crate) struct Shared {
     pub(crate) policy: Policy,
     pub(crate) patience: Duration,
     pub(crate) notices: notices::Notices,
-    pub(crate) budgets: budgets::Budgets,
-    pub(crate) first_tokens: first_tokens::FirstTokens,
+    pub(crate) second_tries: second_tries::SecondTries,
+    pub(crate) hedge_delay: hedge_delay::HedgeDelay,
     pub(crate) audits: audit::Audits,
     closed: AtomicBool,
 }
@@ -170,8 +179,8 @@ impl Client {
             caller,
             policy: config.policy,
             patience: config.patience,
-            budgets: budgets::Budgets::default(),
-            first_tokens: first_tokens::FirstTokens::default(),
+            second_tries: second_tries::SecondTries::default(),
+            hedge_delay: hedge_delay::HedgeDelay::default(),
             audits: audit::Audits::default(),
             closed: AtomicBool::new(false),
         };

@@ -6,16 +6,27 @@ use protocol::{
     link::{ALPN, Answer, Hello, HelloReply, Question, Role},
     ticket::Ticket,
 };
-use std::{sync::Mutex, time::Duration};
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 use tokio::time::timeout;
 use transport::{Connection, ReceiveError, SendError, Transport};
 
 /// An orchestrator answers from memory; one that takes longer is as good as gone.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+/// Questions in a row without an answer in time after which the link is closed. One alone may have been a hard one, and
+/// the link carries those of every other task.
+const TIMEOUTS_MAX: u32 = 2;
 
 pub(crate) struct Orchestrators {
     ticket: Ticket,
     current: Mutex<Option<Connection>>,
+    /// Questions since the last answer that were not answered in time.
+    timeouts: AtomicU32,
     // Held while connecting, so that many tasks make one link.
     connecting: tokio::sync::Mutex<()>,
 }
@@ -38,7 +49,7 @@ enum LinkError {
 
 impl Orchestrators {
     pub(crate) fn new(ticket: Ticket) -> Self {
-        Self { ticket, current: Mutex::default(), connecting: tokio::sync::Mutex::default() }
+        Self { ticket, current: Mutex::default(), timeouts: AtomicU32::new(0), connecting: Default::default() }
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -69,6 +80,7 @@ impl Orchestrators {
             let link = async { self.introduce(connecting.await?).await };
             match link.await {
                 Ok(connection) => {
+                    self.timeouts.store(0, Ordering::Relaxed);
                     self.set(Some(connection.clone()));
                     return Ok(connection);
                 }
@@ -97,16 +109,24 @@ impl Orchestrators {
         }
     }
 
-    /// Asks one question; a broken link is made anew once.
+    /// Asks one question; one that failed is asked once more, over a new link where the old one broke.
     pub(crate) async fn ask(&self, transport: &Transport, question: &Question) -> Result<Answer, AskError> {
         let mut last = None;
         for _ in 0..2 {
             let connection = self.connection(transport).await?;
             match exchange(&connection, question).await {
-                Ok(answer) => return Ok(answer),
+                Ok(answer) => {
+                    self.timeouts.store(0, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Err(error) => {
-                    connection.close("no answer");
-                    self.set(None);
+                    // Giving the question up has reset its stream.
+                    let is_slow = matches!(error, LinkError::Silent)
+                        && self.timeouts.fetch_add(1, Ordering::Relaxed) + 1 < TIMEOUTS_MAX;
+                    if !is_slow {
+                        connection.close("no answer");
+                        self.set(None);
+                    }
                     last = Some(error);
                 }
             }

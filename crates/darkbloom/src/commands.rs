@@ -5,10 +5,10 @@ mod chat;
 mod daemon;
 mod doctor;
 mod first_prompt;
-mod hold;
 mod join;
 mod models;
 mod orchestrate;
+mod pause;
 mod run;
 mod schema;
 mod serve;
@@ -16,7 +16,7 @@ mod sim;
 mod status;
 mod up;
 
-pub use hold::parse_time;
+pub use pause::parse_time;
 
 use crate::{
     cli::{Arguments, Command},
@@ -42,9 +42,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Run(arguments) => run::run(&home, arguments).await,
         Command::Chat(arguments) => chat::run(&home, arguments).await,
         Command::Status(arguments) => status::run(&home, &arguments).await,
-        Command::Pause(arguments) => hold::pause(&home, &arguments).await,
-        Command::Resume => hold::resume(&home).await,
-        Command::Drain => hold::drain(&home).await,
+        Command::Pause(arguments) => pause::pause(&home, &arguments).await,
+        Command::Resume => pause::resume(&home).await,
+        Command::Drain => pause::drain(&home).await,
         Command::Doctor(arguments) => doctor::run(&home, &arguments).await,
         Command::Models(command) => models::run(&home, command).await,
         Command::Schema(_) | Command::Sim(_) => unreachable!("handled above: they need no home"),

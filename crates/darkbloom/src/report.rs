@@ -1,5 +1,9 @@
 //! What `--json` prints. The schemas in `docs/schemas` are generated from these types.
 
+mod trust;
+
+pub use self::trust::{RateReport, ScoreReport};
+
 use jiff::Timestamp;
 use node::NodeStatus;
 use owner::{
@@ -111,7 +115,7 @@ pub struct UnwatchedRule {
 }
 
 /// A node as an orchestrator sees it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NodeReport {
     /// Its machine id.
@@ -130,6 +134,10 @@ pub struct NodeReport {
     pub reasons: Vec<Reason>,
     /// Since when it is in this condition, RFC 3339.
     pub since: String,
+    /// How far it is trusted, and why.
+    pub score: ScoreReport,
+    /// What was measured of its workers.
+    pub rates: Vec<RateReport>,
 }
 
 /// A model of the pool.
@@ -315,6 +323,8 @@ impl From<NodeRow> for NodeReport {
             routable: row.hold.is_none(),
             reasons: row.hold.iter().map(Reason::from).collect(),
             since: rfc3339(row.since_unix_ms),
+            score: row.score.into(),
+            rates: row.rates.into_iter().map(RateReport::from).collect(),
         }
     }
 }

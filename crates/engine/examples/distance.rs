@@ -3,13 +3,15 @@
 //! `GOMP_SPINCOUNT=1000 cargo run --release -p engine --example distance -- REFERENCE.gguf [OTHER.gguf ..]`
 //!
 //! Each model answers the same prompts, greedily and drawn with a seed, and says how likely it found each token. Then the
-//! reference scores the answers. Of each answer: the mean over its tokens of |Δ log-probability| and of the gap to the
-//! likeliest token; of all answers the least, the median and the largest of these, and the largest single ones. The
+//! reference scores the answers. Of each answer: the distance that canaries are judged by (`trust::canary`), and the mean
+//! over its tokens of |Δ log-probability| and of the gap to the likeliest token; of all answers the least, the median and
+//! the largest of these, and the largest single ones. The
 //! reference scores its own answers alone and beside three streams, so that batches are composed differently.
 
 use engine::{Engine, EngineOptions, LlamaEngine};
 use protocol::task::{Frame, Generation, Message, Prompt, Sampling, Task};
 use std::path::Path;
+use trust::canary;
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -86,9 +88,13 @@ fn score(question: &str, said: &Said) -> Task {
 /// What the answers' figures are.
 #[derive(Default)]
 struct Figures {
-    distances: Vec<f32>,
+    /// Of the answers that a canary would judge.
+    canary: Vec<f32>,
+    /// Tokens that count in the answer that has the fewest of them.
+    counted_min: Option<usize>,
+    differences: Vec<f32>,
     gaps: Vec<f32>,
-    distance_max: f32,
+    difference_max: f32,
     gap_max: f32,
     tokens: usize,
     not_likeliest: usize,
@@ -96,12 +102,17 @@ struct Figures {
 
 impl Figures {
     fn add(&mut self, said: &Said, scored: &Said) {
-        let distance: Vec<f32> = said.log_probs.iter().zip(&scored.log_probs).map(|(a, b)| (a - b).abs()).collect();
+        let (distance, counted) = canary::distance(&said.log_probs, &scored.log_probs);
+        self.counted_min = Some(self.counted_min.unwrap_or(usize::MAX).min(counted));
+        if counted >= canary::TOKENS_MIN {
+            self.canary.push(distance as f32);
+        }
+        let difference: Vec<f32> = said.log_probs.iter().zip(&scored.log_probs).map(|(a, b)| (a - b).abs()).collect();
         let gap: Vec<f32> = scored.best.iter().zip(&scored.log_probs).map(|(best, own)| best - own).collect();
         let mean = |values: &[f32]| values.iter().sum::<f32>() / values.len().max(1) as f32;
-        self.distances.push(mean(&distance));
+        self.differences.push(mean(&difference));
         self.gaps.push(mean(&gap));
-        self.distance_max = distance.into_iter().fold(self.distance_max, f32::max);
+        self.difference_max = difference.into_iter().fold(self.difference_max, f32::max);
         self.gap_max = gap.iter().copied().fold(self.gap_max, f32::max);
         self.tokens += gap.len();
         self.not_likeliest += gap.iter().filter(|gap| **gap > 0.0).count();
@@ -110,15 +121,20 @@ impl Figures {
     fn print(mut self, name: &str) {
         let spread = |values: &mut Vec<f32>| {
             values.sort_by(f32::total_cmp);
-            let at = |share: usize| values.get((values.len() - 1) * share / 100).copied().unwrap_or_default();
+            let at =
+                |share: usize| values.get(values.len().saturating_sub(1) * share / 100).copied().unwrap_or_default();
             format!("{:.4} {:.4} {:.4}", at(0), at(50), at(100))
         };
         println!(
-            "{name}: {} answers, {} tokens; mean |Δ| {}, largest {:.4}; mean gap {}, largest {:.4}; {} not the likeliest",
-            self.distances.len(),
+            "{name}: {} answers, {} tokens; canary {} ({} judged, at least {} tokens count); mean |Δ| {}, largest {:.4}; \
+             mean gap {}, largest {:.4}; {} not the likeliest",
+            self.differences.len(),
             self.tokens,
-            spread(&mut self.distances),
-            self.distance_max,
+            spread(&mut self.canary),
+            self.canary.len(),
+            self.counted_min.unwrap_or_default(),
+            spread(&mut self.differences),
+            self.difference_max,
             spread(&mut self.gaps),
             self.gap_max,
             self.not_likeliest,

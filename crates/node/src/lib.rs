@@ -22,10 +22,10 @@
 //! * when the owner takes the machine back ([`Node::hold_back`], [`Node::pause`]), the worker is killed and every task is
 //!   handed back to its asker (promise P9).
 
-mod claim;
 mod clock;
 mod link;
 mod memory;
+mod owner_hold;
 mod permits;
 mod serve;
 mod state;
@@ -216,7 +216,7 @@ impl Node {
     }
 
     async fn end(&self, drain: Duration) {
-        self.shared.update(|state| state.claim.end());
+        self.shared.update(|state| state.owner.end());
         let idle = self.shared.wait_until(|state| state.active_tasks() == 0);
         if tokio::time::timeout(drain, idle).await.is_err() {
             tracing::warn!("tasks were still running at the end of the drain time");

@@ -107,7 +107,7 @@ async fn serve_task(
                 Some(TaskEvent::Alive) => Reply::KeepAlive,
                 Some(TaskEvent::Finished) => Reply::Finished,
                 Some(TaskEvent::Rejected(rejection)) => Reply::Refused(Refused::Worker(rejection)),
-                None if shared.lock().claim.hands_back() => Reply::HandedBack,
+                None if shared.lock().owner.hands_back() => Reply::HandedBack,
                 None => Reply::WorkerLost,
             },
         };

@@ -1,9 +1,8 @@
 //! What the parts of a node share: one small state behind one lock, and a signal when it changes.
 
 use crate::{
-    NodeConfig,
-    claim::{self, Claim},
-    clock,
+    NodeConfig, clock,
+    owner_hold::{self, OwnerHold},
     permits::UsedPermits,
     worker::WorkerHandle,
 };
@@ -40,7 +39,7 @@ pub(crate) struct Shared {
 pub(crate) struct State {
     pub(crate) worker: Worker,
     /// Whether the owner, or the end of the process, takes the machine back.
-    pub(crate) claim: Claim,
+    pub(crate) owner: OwnerHold,
     pub(crate) links: HashMap<NodeId, Link>,
     /// Machines whose permits hold.
     pub(crate) orchestrators: Vec<NodeId>,
@@ -78,7 +77,7 @@ pub(crate) struct ReadyWorker {
 impl State {
     /// Why the node takes no work, if so.
     pub(crate) fn hold(&self) -> Option<Hold> {
-        if let Some(hold) = self.claim.hold() {
+        if let Some(hold) = self.owner.hold() {
             return Some(hold);
         }
         match &self.worker {
@@ -111,7 +110,7 @@ impl Shared {
     pub(crate) fn new(config: NodeConfig, measurement: [u8; 32], addresses: Vec<SocketAddr>) -> Self {
         let state = State {
             worker: Worker::Starting,
-            claim: Claim::default(),
+            owner: OwnerHold::default(),
             links: config.ticket.orchestrators.iter().map(|o| (o.id, Link::default())).collect(),
             orchestrators: Vec::new(),
             used_permits: UsedPermits::default(),
@@ -233,7 +232,7 @@ impl Shared {
             addresses: self.addresses.clone(),
             workers,
             active_tasks: state.active_tasks,
-            hold: state.hold().map(claim::public),
+            hold: state.hold().map(owner_hold::public),
         }
     }
 }

@@ -34,7 +34,7 @@ pub(crate) async fn supervise(shared: Arc<Shared>, stop: CancellationToken) {
         // Nothing of the worker is left while the owner has the machine.
         tokio::select! {
             () = stop.cancelled() => break,
-            () = shared.wait_until(|state| !state.claim.is_whole()) => {}
+            () = shared.wait_until(|state| !state.owner.is_whole()) => {}
         }
         let end = run_once(&shared, &stop).await;
         if stop.is_cancelled() {
@@ -78,7 +78,7 @@ async fn run_once(shared: &Arc<Shared>, stop: &CancellationToken) -> End {
         Ok(parts) => parts,
         Err(why) => return End::Failed(why),
     };
-    let given_back = shared.wait_until(|state| state.claim.is_whole());
+    let given_back = shared.wait_until(|state| state.owner.is_whole());
     let exceeded = memory::exceeded(shared, process.id());
     tokio::pin!(given_back, exceeded);
     let handle = WorkerHandle::new(outbox);

@@ -12,7 +12,8 @@ use trust::MachineKey;
 /// Settings of one orchestrator.
 #[derive(Debug, Clone)]
 pub struct OrchestratorConfig {
-    /// The SQLite file of the registry; made where there is none. `<store>.secret` beside it keeps the admission secret.
+    /// The SQLite file of the registry; made where there is none. `<store>.secret` beside it keeps the admission
+    /// secret.
     pub store: PathBuf,
     /// Where to listen. With port 0 the port of the last start is taken again, if it is free.
     pub listen: Listen,
@@ -42,8 +43,8 @@ pub struct Timings {
     pub question_max: Duration,
     /// What was observed of the nodes is made a fact of the pool, and scored, so often; and at shutdown.
     pub observations_every: Duration,
-    /// When nodes are measured and tried; `None`: never. Matching then knows of their speed only what a sceptic believes,
-    /// and a node that was ejected comes back through audits by clients alone.
+    /// When nodes are measured and tried; `None`: never. Matching then knows of their speed only what a sceptic
+    /// believes, and a node that was ejected comes back through audits by clients alone.
     pub measure: Option<Measure>,
 }
 
@@ -92,7 +93,11 @@ pub enum StartError {
     #[error(transparent)]
     Secret(#[from] SecretError),
     /// The store is another orchestrator's.
-    #[error("the pool in {} belongs to orchestrator {}: start with its key, or with another store", store.display(), owner.short())]
+    #[error(
+        "the pool in {} belongs to orchestrator {}: start with its key, or with another store",
+        store.display(),
+        owner.short()
+    )]
     OtherKey {
         /// The store.
         store: PathBuf,

@@ -1,9 +1,10 @@
 //! What one client's bad experience with a node does: at first to this client only.
 //!
-//! A client that says that a node failed may be right, may have a bad path to it, or may lie. So its word turns the node
-//! away from *it*: after two failures in a row for a while, each further one for longer, and after five until the node
-//! passes a trial or links anew: a lid that closes over eight tasks is no malice. That costs a liar its own choice and nobody else's, and a node that fails everything gets at most five
-//! tasks of one client. What it does to the others is the matter of [`crate::outcomes`].
+//! A client that says that a node failed may be right, may have a bad path to it, or may lie. So its word turns the
+//! node away from *it*: after two failures in a row for a while, each further one for longer, and after five until the
+//! node passes a trial or links anew: a lid that closes over eight tasks is no malice. That costs a liar its own choice
+//! and nobody else's, and a node that fails everything gets at most five tasks of one client. What it does to the
+//! others is the matter of [`crate::outcomes`].
 
 use protocol::ids::NodeId;
 use std::collections::HashMap;
@@ -68,8 +69,8 @@ impl Grudges {
         }
     }
 
-    /// The node passed a trial, or went and came back: whoever gave it up may try it once more, some time after its last
-    /// failure.
+    /// The node passed a trial, or went and came back: whoever gave it up may try it once more, some time after its
+    /// last failure.
     pub(crate) fn second_chance(&mut self, node: NodeId) {
         for own in self.clients.values_mut() {
             if let Some(grudge) = own.get_mut(&node) {

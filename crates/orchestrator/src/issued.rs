@@ -37,6 +37,8 @@ pub(crate) struct Issue {
     pub(crate) errand: Errand,
     /// Tasks that its worker had when it was given, this one included: the batch in which it generates.
     pub(crate) batch: u32,
+    /// Whether its record counts the task as begun: only that of the node which was named first does.
+    pub(crate) started: bool,
 }
 
 #[derive(Default)]
@@ -65,9 +67,10 @@ impl Issued {
         let open = own.tasks.entry(task).or_insert_with(|| Open { given_steady_ms: now_steady_ms, issues: Vec::new() });
         for issue in issues {
             // Named again for the same task: the newer circumstances count, and still one outcome.
+            let started = open.issues.iter().any(|other| other.node == issue.node && other.started);
             open.issues.retain(|other| other.node != issue.node);
             if open.issues.len() < NODES_PER_TASK_MAX {
-                open.issues.push(*issue);
+                open.issues.push(Issue { started: started || issue.started, ..*issue });
             }
         }
         if is_new {
@@ -131,7 +134,7 @@ mod tests {
     const OTHER: NodeId = NodeId([3; 32]);
 
     fn issue(node: NodeId) -> Issue {
-        Issue { node, model: ModelDigest([5; 32]), errand: Errand::Candidate, batch: 1 }
+        Issue { node, model: ModelDigest([5; 32]), errand: Errand::Candidate, batch: 1, started: true }
     }
 
     fn task(number: u64) -> TaskId {

@@ -1,5 +1,5 @@
-//! The orchestrator: lets machines into a pool, knows which nodes can work, and matches tasks with them. It sees metadata
-//! only, never a prompt or an answer.
+//! The orchestrator: lets machines into a pool, knows which nodes can work, and matches tasks with them. It sees
+//! metadata only, never a prompt or an answer.
 //!
 //! ```no_run
 //! use orchestrator::{Orchestrator, OrchestratorConfig};
@@ -18,10 +18,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What is agreed (members, models, what was observed of nodes) is a log of facts in SQLite; who is let in is written and
-//! synced before anybody is told, observations every few minutes. What is live (state of nodes, reservations, who waits)
-//! is in memory only, and comes back with the nodes. The admission secret is neither: it
-//! lies in a file of its own beside the store, `<store>.secret`, readable by the owner only.
+//! What is agreed (members, models, what was observed of nodes) is a log of facts in SQLite; who is let in is written
+//! and synced before anybody is told, observations every few minutes. What is live (state of nodes, reservations, who
+//! waits) is in memory only, and comes back with the nodes. The admission secret is neither: it lies in a file of its
+//! own beside the store, `<store>.secret`, readable by the owner only.
 //!
 //! Invariants:
 //! * a machine that was welcomed is a member after any crash, and needs no secret again;
@@ -31,8 +31,8 @@
 //! * no client alone can have a node ejected, and a node that fails everything gets at most five tasks of one client;
 //! * a task waits only where its turn is expected before its client gives up, and everybody who waits is answered;
 //! * every node that gets no work has a reason in [`Orchestrator::nodes`];
-//! * no lock is held across an await or while every node is looked at, matching reads memory only, and everything that a
-//!   peer can make us keep is bounded.
+//! * no lock is held across an await or while every node is looked at, matching reads memory only, and everything that
+//!   a peer can make us keep is bounded.
 
 mod clients;
 mod clock;

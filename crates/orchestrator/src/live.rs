@@ -79,8 +79,8 @@ impl Live {
         self.last_number
     }
 
-    /// A node has a link; one that it had before is replaced. Returns the link's number. `known`: what was observed of it
-    /// before.
+    /// A node has a link; one that it had before is replaced. Returns the link's number. `known`: what was observed of
+    /// it before.
     pub(crate) fn link(
         &mut self,
         node: NodeId,
@@ -103,6 +103,8 @@ impl Live {
         });
         if let Some(old) = entry.link.replace(Link { number, connection, outgoing, probe: None }) {
             old.connection.close("replaced by a newer link of this machine");
+            // It restarted before anybody noticed that it had gone: what it had is lost all the same.
+            entry.departed_steady_ms = Some(now.steady_ms);
         }
         if let Some(since) = entry.gone_unix_ms.take() {
             self.gone.remove(&(since, node));
@@ -296,15 +298,35 @@ impl Live {
         self.record(node, model, now, |record| record.ended(how, now.steady_ms))
     }
 
+    /// An outcome is about a task that its node's record did not count as begun: now it does, for what follows.
+    pub(crate) fn begun(&mut self, node: NodeId, model: ModelDigest, now: Now) {
+        self.record(node, model, now, |record| record.started(now.steady_ms));
+    }
+
+    /// A user's task on a node failed, by words that eject nobody.
+    pub(crate) fn alleged(&mut self, node: NodeId, model: ModelDigest, now: Now) {
+        self.record(node, model, now, Record::alleged);
+    }
+
+    /// Whether a node has said itself that it goes, just now or for as long as it stands so: its owner came, or stops it.
+    pub(crate) fn said_departure(&self, node: NodeId, now: Now) -> bool {
+        let (Some(entry), Some(live)) = (self.nodes.get(&node), self.fleet.get(node)) else { return false };
+        let stands_so = scheduler::standing(live, now).as_ref().is_some_and(entry::is_own_departure);
+        let just_now = entry.own_departure_steady_ms.is_some_and(|at| now.steady_ms.saturating_sub(at) < DEPARTURE_MS);
+        stands_so || just_now
+    }
+
     /// Whether a task that was lost just now was lost because the machine went, as machines do: its link broke, it fell
     /// silent, its owner came. Of a node that has not proven itself it may be the nature: if its pool vouches for it, the
-    /// first task of each departure counts, otherwise each.
+    /// first task of each departure counts, otherwise each. So does the first of a proven one that goes too often.
     pub(crate) fn is_excused(&mut self, node: NodeId, model: ModelDigest, now: Now) -> bool {
         let Some(entry) = self.nodes.get_mut(&node) else { return false };
         let departed = entry.departed_steady_ms.filter(|at| now.steady_ms.saturating_sub(*at) < DEPARTURE_MS);
         let (Some(departed), Some(live)) = (departed, self.fleet.get(node)) else { return false };
+        let proven = live.record(model).is_proven();
         let counted = entry.departure_counted_steady_ms.replace(departed) == Some(departed);
-        live.record(model).is_proven() || (counted && live.attestation >= Attestation::Vouched)
+        (proven && entry.departs_seldom(departed, now))
+            || (counted && (proven || live.attestation >= Attestation::Vouched))
     }
 
     /// A task of our own broke off. Counts like a user's that failed. Returns whether that ejected the node.

@@ -149,7 +149,11 @@ fn signed(shared: &Shared, client: NodeId, request: &MatchRequest, granted: Gran
     let now = shared.now();
     let audit = audit::beside(shared, client, &granted, now);
     let Granted { model, model_name, candidates } = granted;
-    let issues: Vec<Issue> = candidates.iter().map(|named| issue(named, model, Errand::Candidate)).collect();
+    let issues: Vec<Issue> = candidates
+        .iter()
+        .enumerate()
+        .map(|(at, named)| Issue { started: at == 0, ..issue(named, model, Errand::Candidate) })
+        .collect();
     shared.issued().give(client, request.task, &issues, now.steady_ms);
     let candidates = candidates.into_iter().map(|named| candidate(shared, client, request.task, model, named, now));
     shared.counters.matches_granted.count();
@@ -157,7 +161,7 @@ fn signed(shared: &Shared, client: NodeId, request: &MatchRequest, granted: Gran
 }
 
 fn issue(named: &Named, model: ModelDigest, errand: Errand) -> Issue {
-    Issue { node: named.reachable.node, model, errand, batch: named.batch }
+    Issue { node: named.reachable.node, model, errand, batch: named.batch, started: false }
 }
 
 fn candidate(shared: &Shared, client: NodeId, task: TaskId, model: ModelDigest, named: Named, now: Now) -> Candidate {

@@ -1,14 +1,16 @@
 //! Measuring and trying nodes: the orchestrator as a client of its own.
 //!
 //! * **Measured, not claimed.** A worker whose rates are not known (it is new, its program changed, or completed tasks
-//!   contradict what was measured) is timed when its node has been idle for a while, and again after some hours: reading
-//!   a prompt of about 200 tokens, and writing with 1, 2, 4 and 8 answers side by side, as far as it has slots.
+//!   contradict what was measured) is timed when its node has been idle for a while, and again after some hours:
+//!   reading a prompt of about 200 tokens, and writing with 1, 2, 4 and 8 answers side by side, as far as it has slots.
 //! * **Gives way.** A task of anybody else that is matched to the node ends the measurement at once; its own tasks are
 //!   no load that anybody waits for. It takes a bounded time, and a few nodes are measured at a time.
 //! * **Trials.** A node that a client's failure or a failed audit puts in question, or that can come back in no other
-//!   way, gets one short task: it is answered, or the node has failed. Where another node serves the same model, that
-//!   one scores the answer.
-//! * **Prompts and keys are fresh**, so nothing can be kept ready, and a node cannot tell these tasks from a client's.
+//!   way, gets one task: it is answered, or the node has failed. Where another node serves the same model, that one
+//!   scores the answer.
+//! * **Prompts and keys are fresh**, so nothing can be kept ready. A trial looks like an ordinary task: it is drawn as
+//!   audits are ([`client::canary_prompts`]). A measurement does not: its prompts and lengths are made to be timed.
+//!   What completed tasks show corrects it.
 //!
 //! A measurement that was agreed on before a restart is believed until it is made again.
 
@@ -32,12 +34,10 @@ use protocol::ids::{ModelDigest, NodeId};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::timeout};
 
-/// Nodes that are measured or tried at a time.
-const AT_ONCE_MAX: usize = 4;
+/// Nodes that are measured at a time, and nodes that are tried: neither takes the places of the other.
+const AT_ONCE_MAX: usize = 2;
 /// Wishes that wait.
 const WISHES_MAX: usize = 1 << 10;
-/// A trial is over after this time.
-const TRIAL_TIME_MAX: Duration = Duration::from_secs(10);
 /// What waits for a node to be idle or due is looked for so often.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
@@ -45,7 +45,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 #[derive(Default)]
 pub(crate) struct Agenda {
     wishes: VecDeque<(NodeId, ModelDigest, Wish)>,
-    running: usize,
+    // How many are measured, and how many are tried.
+    running: [usize; 2],
     // Where the next look for unmeasured nodes begins.
     looked_at: Option<NodeId>,
     came: Arc<Notify>,
@@ -85,9 +86,12 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                     shared.spawn(async move { serve(&owner, tasks, wish, measure.time_max).await });
                 }
                 None => {
-                    shared.agenda().running -= 1;
-                    // What runs there now may have begun before the reason for another trial.
-                    later.extend(shared.live().has_own(node).then_some((node, model, wish)));
+                    shared.agenda().running[wish as usize] -= 1;
+                    // What runs there now may have begun before the reason for another trial. A worker that has just died
+                    // will be back, and with it the doubt.
+                    let live = shared.live();
+                    let waits = live.has_own(node) || (wish == Wish::Try && live.is_linked(node));
+                    later.extend(waits.then_some((node, model, wish)));
                 }
             }
         }
@@ -100,12 +104,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 /// The next wish, if there is room for it; counts as under way.
 fn next(shared: &Shared) -> Option<(NodeId, ModelDigest, Wish)> {
     let mut agenda = shared.agenda();
-    if agenda.running >= AT_ONCE_MAX {
-        return None;
-    }
-    let wish = agenda.wishes.pop_front()?;
-    agenda.running += 1;
-    Some(wish)
+    let running = agenda.running;
+    let at = agenda.wishes.iter().position(|(_, _, wish)| running[*wish as usize] < AT_ONCE_MAX)?;
+    let next = agenda.wishes.remove(at)?;
+    agenda.running[next.2 as usize] += 1;
+    Some(next)
 }
 
 /// Looks at the next slice of nodes, and at those that are due for a trial.
@@ -146,7 +149,7 @@ async fn serve(shared: &Arc<Shared>, tasks: OwnTasks, wish: Wish, time_max: Dura
     };
     let now = shared.now();
     shared.live().end_own(target.node, number);
-    shared.agenda().running -= 1;
+    shared.agenda().running[wish as usize] -= 1;
     match done {
         None => shared.counters.gave_way.count(),
         Some(Ok(())) => {}
@@ -155,7 +158,8 @@ async fn serve(shared: &Arc<Shared>, tasks: OwnTasks, wish: Wish, time_max: Dura
             if wish == Wish::Measure {
                 shared.live().not_measured(target.node, target.model, now);
             }
-            if error.is_fault() && shared.live().standing(target.node, now).is_none() {
+            let waited = matches!(error, OwnError::NoToken) && shared.live().is_full(target.node, target.model, now);
+            if error.is_fault() && !waited && shared.live().standing(target.node, now).is_none() {
                 outcomes::trial_broke(shared, target.node, target.model);
             }
         }
@@ -183,8 +187,7 @@ async fn measure(shared: &Shared, own: &Own, target: &Target, time_max: Duration
 }
 
 async fn try_out(shared: &Shared, own: &Own, target: &Target) -> Result<(), OwnError> {
-    let deadline = clock::instant() + TRIAL_TIME_MAX;
-    if let Some(passed) = trial::run(shared, own, target, deadline).await? {
+    if let Some(passed) = trial::run(shared, own, target).await? {
         outcomes::tried(shared, target.node, target.model, passed);
     }
     Ok(())

@@ -1,8 +1,8 @@
 //! What this orchestrator has observed of each node, on its way into the registry.
 //!
-//! A node that links brings back what was agreed on about it before. What happens then (samples of its network, results,
-//! measurements, its session) changes the copy that is kept here, and [`Observed::due`] hands out what has changed, to
-//! be written. So observations survive a restart up to the last time they were written.
+//! A node that links brings back what was agreed on about it before. What happens then (samples of its network,
+//! results, measurements, its session) changes the copy that is kept here, and [`Observed::due`] hands out what has
+//! changed, to be written. So observations survive a restart up to the last time they were written.
 
 use crate::live::Known;
 use protocol::ids::{ModelDigest, NodeId};

@@ -4,18 +4,18 @@
 //! ([`crate::issued`]). Everything else is counted and forgotten.
 //!
 //! **How much.** A client may lie, and what it says changes what others get. So:
-//! * A failure turns the node away from the client that reports it ([`crate::grudges`]): this needs no proof, because it
-//!   costs nobody else. A node that fails everything gets at most five tasks of one client by that rule alone.
-//! * In the node's own record, which is everybody's, failures in a row of one client count [`FAILURES_PER_CLIENT`] times
-//!   at most. So it takes the word of three clients to eject a node ([`scheduler`]'s bound is five), and a success that
-//!   any other client reports ends the row.
-//! * Each failure that counts is an occasion to look: the orchestrator probes the link and gives the node a task of its
-//!   own ([`crate::measuring`]). A false answer is proof: it ejects at once, whoever reported it. One that breaks off is
-//!   one more failure, and is followed by another trial. So in a pool with one client, its word and the trials together
-//!   eject, and its word alone only keeps the node from *it*.
+//! * A failure turns the node away from the client that reports it ([`crate::grudges`]): this needs no proof, because
+//!   it costs nobody else. A node that fails everything gets at most five tasks of one client by that rule alone.
+//! * In the node's own record, which is everybody's, failures of one client count [`FAILURES_PER_CLIENT`] times an hour
+//!   at most, and a success that any other client reports ends the row. Words bring a node to the edge of ejection; over
+//!   it, only those of three clients, and not where a trial has just passed.
+//! * Each failure is an occasion to look: the node gets a task of the orchestrator's own ([`crate::measuring`]). A false
+//!   answer is proof: it ejects at once. One that breaks off is one more failure, and is followed by another trial. So in
+//!   a pool with one client, its word and the trials together eject, and its word alone only keeps the node from *it*.
 //! * **A departure is no failure.** Where a proven node's link broke, it fell silent, or its owner came back, the tasks
-//!   that it had are lost without blame; that it departs often is what its survival model learns from. Of an unproven node
-//!   that its pool vouches for, each departure counts once; of any other, each task: a black hole could as well hang up.
+//!   that it had are lost without blame, a dozen times an hour; that it departs often is what its survival model learns
+//!   from. Of an unproven node that its pool vouches for, each departure counts once; of any other, each task: a black
+//!   hole could as well hang up. A task that is handed back is excused where the node has said that it goes.
 //! * A failed audit is an accusation by one client: the node is ejected where our own audit confirms it, or where a
 //!   second client says the same. A passed one counts once an hour for each client, so that nobody talks a friend out
 //!   of its probation.
@@ -38,6 +38,12 @@ use trust::observations::Rates;
 
 /// Failures in a row of one client that count against a node for everybody.
 const FAILURES_PER_CLIENT: u32 = 2;
+/// What a client said is forgotten after this time, and it has a say again.
+const FAILURES_KEPT_MS: u64 = 60 * 60 * 1000;
+/// Clients whose words together eject a node without a trial.
+const CLIENTS_TO_EJECT: usize = 3;
+/// For so long after a passed trial no words eject.
+const TRIAL_HOLDS_MS: u64 = 5 * 60 * 1000;
 /// Nodes and clients that are kept in mind; a node that is forgotten begins anew.
 const NODES_MAX: usize = 1 << 14;
 const CLIENTS_PER_NODE_MAX: usize = 64;
@@ -58,8 +64,27 @@ pub(crate) struct Testimony {
 
 #[derive(Default)]
 struct Against {
-    failures: HashMap<NodeId, u32>,
+    // Of each client, how many and since when.
+    failures: HashMap<NodeId, (u32, u64)>,
     accused_by: Option<NodeId>,
+    passed_steady_ms: Option<u64>,
+}
+
+impl Against {
+    fn passed_lately(&self, now_steady_ms: u64) -> bool {
+        self.passed_steady_ms.is_some_and(|at| now_steady_ms.saturating_sub(at) < TRIAL_HOLDS_MS)
+    }
+}
+
+/// What one more failure that a client reports does to the node's record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Weight {
+    /// Nothing: the client has said enough.
+    None,
+    /// It counts, and ejects nobody: too few say so, or a trial has just shown otherwise.
+    Word,
+    /// It counts like what is seen.
+    Full,
 }
 
 impl Testimony {
@@ -70,15 +95,22 @@ impl Testimony {
         self.nodes.entry(node).or_default()
     }
 
-    /// Whether one more failure that this client reports counts for everybody.
-    fn failure_counts(&mut self, node: NodeId, client: NodeId) -> bool {
-        let failures = &mut self.of(node).failures;
+    /// What one more failure that this client reports is for everybody.
+    fn failed(&mut self, node: NodeId, client: NodeId, now_steady_ms: u64) -> Weight {
+        let against = self.of(node);
+        let passed_lately = against.passed_lately(now_steady_ms);
+        let failures = &mut against.failures;
+        failures.retain(|_, (_, since)| now_steady_ms.saturating_sub(*since) < FAILURES_KEPT_MS);
         if failures.len() >= CLIENTS_PER_NODE_MAX && !failures.contains_key(&client) {
-            return false;
+            return Weight::None;
         }
-        let own = failures.entry(client).or_default();
-        *own += 1;
-        *own <= FAILURES_PER_CLIENT
+        let (own, _) = failures.entry(client).or_insert((0, now_steady_ms));
+        *own = own.saturating_add(1);
+        match *own <= FAILURES_PER_CLIENT {
+            false => Weight::None,
+            true if passed_lately || failures.len() < CLIENTS_TO_EJECT => Weight::Word,
+            true => Weight::Full,
+        }
     }
 
     /// A task went well. That a client takes back its own failures is its right; another's are taken back by others.
@@ -92,15 +124,19 @@ impl Testimony {
         }
     }
 
-    /// An audit failed. Whether a second client says so.
-    fn accused(&mut self, node: NodeId, client: NodeId) -> bool {
-        let accused_by = &mut self.of(node).accused_by;
-        accused_by.replace(client).is_some_and(|first| first != client)
+    /// An audit failed. Whether a second client says so, and no trial has just shown otherwise.
+    fn accused(&mut self, node: NodeId, client: NodeId, now_steady_ms: u64) -> bool {
+        let against = self.of(node);
+        let second = against.accused_by.replace(client).is_some_and(|first| first != client);
+        second && !against.passed_lately(now_steady_ms)
     }
 
-    /// A trial of our own showed how the node is: what was said before does not matter any more.
-    pub(crate) fn settled(&mut self, node: NodeId) {
-        self.nodes.remove(&node);
+    /// A trial of our own showed how the node is. What clients have said already still counts as said: a trial that
+    /// passes gives nobody a new say.
+    fn tried(&mut self, node: NodeId, passed: bool, now_steady_ms: u64) {
+        let against = self.of(node);
+        against.accused_by = None;
+        against.passed_steady_ms = passed.then_some(now_steady_ms);
     }
 }
 
@@ -112,7 +148,14 @@ pub(crate) fn take(shared: &Arc<Shared>, client: NodeId, outcome: &Outcome) {
         return;
     };
     shared.counters.outcomes.count();
-    shared.live().spoken_of(client, outcome.task, outcome.node, now);
+    {
+        let mut live = shared.live();
+        live.spoken_of(client, outcome.task, outcome.node, now);
+        if !issue.started {
+            // What ends has begun: otherwise its end would be taken for that of another task.
+            live.begun(issue.node, issue.model, now);
+        }
+    }
     match (issue.errand, outcome.audit) {
         (Errand::Subject, Some(verdict)) => audited(shared, client, &issue, verdict, now),
         // The odd one out may be the referee. That it scores as others do proves nothing of what it generates.
@@ -120,6 +163,11 @@ pub(crate) fn take(shared: &Arc<Shared>, client: NodeId, outcome: &Outcome) {
         (errand, _) => {
             if errand == Errand::Subject {
                 shared.live().audited(issue.node, false, now);
+                // Without a verdict it is no success: it may have been anything.
+                if outcome.end == End::Completed {
+                    shared.live().ended(issue.node, issue.model, Ended::Without, now);
+                    return;
+                }
             }
             ended(shared, client, &issue, outcome, now);
         }
@@ -139,27 +187,35 @@ fn ended(shared: &Arc<Shared>, client: NodeId, issue: &Issue, outcome: &Outcome,
             }
         }
         End::Corrupt => failed(shared, client, issue, now),
-        End::Died | End::Stalled => lost(shared, client, *issue),
+        End::Died | End::Stalled => lost(shared, client, *issue, false),
+        End::HandedBack => lost(shared, client, *issue, true),
         End::Refused => {
             let mut live = shared.live();
             live.ended(node, issue.model, Ended::Without, now);
             live.refused(node, now);
         }
-        // `HandedBack`, `Cancelled`, and whatever comes later: nobody's fault.
+        // `Cancelled`, and whatever comes later: nobody's fault.
         _ => {
             shared.live().ended(node, issue.model, Ended::Without, now);
         }
     }
 }
 
-/// A machine that went is no machine that fails: what tells them apart is known when the probe is over that the client's
-/// report has set off.
-fn lost(shared: &Arc<Shared>, client: NodeId, issue: Issue) {
+/// A machine that went is no machine that fails: what tells them apart is known when the probe is over that the
+/// client's report has set off. One that hands a task back has said by then that it goes, or it did not want the task.
+fn lost(shared: &Arc<Shared>, client: NodeId, issue: Issue, handed_back: bool) {
     let owner = Arc::clone(shared);
     shared.spawn(async move {
         sleep(owner.timings.probe_max + JUDGED_AFTER_PROBE).await;
         let now = owner.now();
-        let departed = owner.live().is_excused(issue.node, issue.model, now);
+        let departed = {
+            let mut live = owner.live();
+            if handed_back {
+                live.said_departure(issue.node, now)
+            } else {
+                live.is_excused(issue.node, issue.model, now)
+            }
+        };
         if departed {
             owner.counters.outcomes_departed.count();
             owner.live().ended(issue.node, issue.model, Ended::Without, now);
@@ -174,12 +230,19 @@ fn failed(shared: &Arc<Shared>, client: NodeId, issue: &Issue, now: Now) {
     let node = issue.node;
     shared.counters.outcomes_failed.count();
     shared.grudges().failed(client, node, now.steady_ms);
-    let counts = shared.testimony().failure_counts(node, client);
-    let how = if counts { Ended::Failed } else { Ended::Without };
-    if shared.live().ended(node, issue.model, how, now) {
+    let weight = shared.testimony().failed(node, client, now.steady_ms);
+    let ejected = match weight {
+        Weight::None => shared.live().ended(node, issue.model, Ended::Without, now),
+        Weight::Word => {
+            shared.live().alleged(node, issue.model, now);
+            false
+        }
+        Weight::Full => shared.live().ended(node, issue.model, Ended::Failed, now),
+    };
+    if ejected {
         shared.counters.ejections.count();
     }
-    if counts {
+    if weight != Weight::None {
         shared.observed().result(node, client, false, now);
     }
     measuring::wish(shared, node, issue.model, Wish::Try);
@@ -200,8 +263,12 @@ fn audited(shared: &Arc<Shared>, client: NodeId, issue: &Issue, verdict: AuditVe
         return;
     }
     shared.counters.audits_failed.count();
-    tracing::warn!(node = %node.short(), distance_milli = verdict.distance_milli, "a client says its answer is not the model's");
-    if shared.testimony().accused(node, client) {
+    tracing::warn!(
+        node = %node.short(),
+        distance_milli = verdict.distance_milli,
+        "a client says its answer is not the model's"
+    );
+    if shared.testimony().accused(node, client, now.steady_ms) {
         shared.observed().canary(node, false);
         if shared.live().tried(node, model, false, now) {
             shared.counters.ejections.count();
@@ -239,7 +306,8 @@ fn within(shown: u32, batch: u32, rates: &Rates) -> u32 {
 }
 
 /// A trial of our own broke off: no proof by itself, for the machine may have been closed over it. It counts as one
-/// failure, and the next trial follows, so that a node which fails them all is soon ejected without another user's task.
+/// failure, and the next trial follows, so that a node which fails them all is soon ejected without another user's
+/// task.
 pub(crate) fn trial_broke(shared: &Arc<Shared>, node: NodeId, model: ModelDigest) {
     let now = shared.now();
     if shared.live().is_excused(node, model, now) {
@@ -248,7 +316,7 @@ pub(crate) fn trial_broke(shared: &Arc<Shared>, node: NodeId, model: ModelDigest
     shared.counters.trials_failed.count();
     if shared.live().trial_broke(node, model, now) {
         shared.counters.ejections.count();
-        shared.testimony().settled(node);
+        shared.testimony().tried(node, false, now.steady_ms);
         shared.observed().canary(node, false);
         tracing::warn!(node = %node.short(), "it failed tasks of the orchestrator's own");
         return;
@@ -265,7 +333,7 @@ pub(crate) fn tried(shared: &Shared, node: NodeId, model: ModelDigest, passed: b
     let now = shared.now();
     let counter = if passed { &shared.counters.trials_passed } else { &shared.counters.trials_failed };
     counter.count();
-    shared.testimony().settled(node);
+    shared.testimony().tried(node, passed, now.steady_ms);
     if passed {
         shared.grudges().second_chance(node);
     }
@@ -287,23 +355,37 @@ mod tests {
     #[test]
     fn one_client_s_failures_count_twice_and_another_s_success_ends_them() {
         let mut testimony = Testimony::default();
-        let counted = (0..100).filter(|_| testimony.failure_counts(NODE, LIAR)).count();
+        let counted = (0..100).filter(|_| testimony.failed(NODE, LIAR, 0) != Weight::None).count();
         assert_eq!(counted, FAILURES_PER_CLIENT as usize);
-        assert!(testimony.failure_counts(NODE, OTHER));
+        assert_eq!(testimony.failed(NODE, OTHER, 0), Weight::Word);
         testimony.success(NODE, LIAR);
-        assert!(testimony.failure_counts(NODE, OTHER), "its second; taking back one's own leaves the others'");
-        assert!(!testimony.failure_counts(NODE, OTHER));
+        assert_eq!(testimony.failed(NODE, OTHER, 0), Weight::Word, "taking back one's own leaves the others'");
+        assert_eq!(testimony.failed(NODE, OTHER, 0), Weight::None);
         testimony.success(NODE, NodeId([4; 32]));
-        assert!(testimony.failure_counts(NODE, LIAR) && testimony.failure_counts(NODE, OTHER));
+        assert_eq!([LIAR, OTHER].map(|client| testimony.failed(NODE, client, 0)), [Weight::Word; 2]);
+    }
+
+    #[test]
+    fn three_voices_eject_unless_a_trial_has_just_passed() {
+        let mut testimony = Testimony::default();
+        let clients = [LIAR, OTHER, NodeId([4; 32])];
+        let say = |testimony: &mut Testimony, now| clients.map(|client| testimony.failed(NODE, client, now));
+        assert_eq!(say(&mut testimony, 0), [Weight::Word, Weight::Word, Weight::Full]);
+        testimony.tried(NODE, true, 1);
+        assert_eq!(say(&mut testimony, 2), [Weight::Word; 3]);
+        assert_eq!(say(&mut testimony, TRIAL_HOLDS_MS + 1), [Weight::None; 3], "a trial gives no new say");
+        assert_eq!(say(&mut testimony, FAILURES_KEPT_MS), [Weight::Word, Weight::Word, Weight::Full]);
     }
 
     #[test]
     fn an_accusation_needs_a_second_voice() {
         let mut testimony = Testimony::default();
-        assert!((0..100).all(|_| !testimony.accused(NODE, LIAR)));
-        assert!(testimony.accused(NODE, OTHER));
-        testimony.settled(NODE);
-        assert!(!testimony.accused(NODE, OTHER));
+        assert!((0..100).all(|_| !testimony.accused(NODE, LIAR, 0)));
+        assert!(testimony.accused(NODE, OTHER, 0));
+        testimony.tried(NODE, true, 0);
+        assert!(!testimony.accused(NODE, OTHER, 1));
+        assert!(!testimony.accused(NODE, LIAR, 1), "a trial has just shown otherwise");
+        assert!(testimony.accused(NODE, OTHER, TRIAL_HOLDS_MS));
     }
 
     #[test]

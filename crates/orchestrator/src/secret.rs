@@ -25,7 +25,10 @@ pub enum SecretError {
         cause: io::Error,
     },
     /// The pool exists, and its secret does not.
-    #[error("{} is missing or not the secret of this pool: restore it, or start a new pool with another store", path.display())]
+    #[error(
+        "{} is missing or not the secret of this pool: restore it, or start a new pool with another store",
+        path.display()
+    )]
     NotThisPool {
         /// The file.
         path: PathBuf,

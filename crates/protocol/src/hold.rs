@@ -13,7 +13,7 @@ pub enum Hold {
     OtherModel,
     /// All its places are taken.
     Full {
-        /// How many it has.
+        /// How many it computes at once.
         slots: u32,
     },
     /// It said goodbye.
@@ -47,9 +47,9 @@ pub enum Hold {
         /// When the rule is expected to lift, in milliseconds since 1970, where that is known.
         lifts_unix_ms: Option<u64>,
     },
-    /// It failed too many tasks of users; it comes back when it passes tries.
+    /// It failed too many tasks of users, or a try; it comes back when it passes tries.
     Ejected {
-        /// How many in a row.
+        /// How many in a row; 0: what it failed was a try.
         failures: u32,
     },
     /// It is new, and has not proven itself yet.
@@ -112,7 +112,7 @@ impl fmt::Display for Hold {
         match self {
             Self::Starting => f.write_str("its worker is loading the model"),
             Self::OtherModel => f.write_str("it does not serve this model"),
-            Self::Full { slots } => write!(f, "all {slots} places are taken"),
+            Self::Full { slots } => write!(f, "all its places are taken ({slots} at once)"),
             Self::Left => f.write_str("it said goodbye"),
             Self::Draining => f.write_str("it is draining"),
             Self::Unresponsive => f.write_str("it stopped answering"),
@@ -123,6 +123,8 @@ impl fmt::Display for Hold {
             Self::Excluded => f.write_str("it has failed this task already"),
             Self::Paused { .. } => f.write_str("its owner has paused it"),
             Self::Owner { rule, .. } => write!(f, "its owner comes first: {rule}"),
+            Self::Ejected { failures: 0 } => f.write_str("it failed a try"),
+            Self::Ejected { failures: 1 } => f.write_str("it failed a task"),
             Self::Ejected { failures } => write!(f, "it failed {failures} tasks in a row"),
             Self::Probation => f.write_str("it is new and has not proven itself yet"),
             Self::Unproven => f.write_str("it has as many tasks as an unproven node may have"),

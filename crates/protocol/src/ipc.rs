@@ -53,7 +53,8 @@ pub enum FromWorker {
     Frames {
         /// Of which task.
         task: TaskId,
-        /// Sealed frames.
+        /// Sealed frames, at most [`crate::limits::FRAMES_PER_MESSAGE_MAX`].
+        #[serde(deserialize_with = "crate::stream::frames")]
         frames: Vec<Vec<u8>>,
     },
     /// The answer has ended; its last frame has been sent.

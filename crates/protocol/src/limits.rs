@@ -6,6 +6,8 @@ pub const TASK_BYTES_MAX: usize = 4 << 20;
 pub const FRAME_BYTES_MAX: usize = 256 << 10;
 /// Longest message on the stream between client and node: a sealed task, or a batch of frames.
 pub const STREAM_MESSAGE_BYTES_MAX: usize = 8 << 20;
+/// Sealed frames in one message, from a worker or from a node; decoding stops there.
+pub const FRAMES_PER_MESSAGE_MAX: usize = 256;
 /// Longest permit on the stream between client and node.
 pub const PERMIT_BYTES_MAX: usize = 4 << 10;
 /// Longest message on a link to an orchestrator.

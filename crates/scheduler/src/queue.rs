@@ -48,8 +48,6 @@ pub struct Ask {
 /// A task that was not let in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TooLong {
-    /// How long it would have waited, in milliseconds.
-    pub wait_ms: u64,
     /// When the wait is expected to be acceptable, in milliseconds.
     pub retry_after_ms: u32,
 }
@@ -131,7 +129,7 @@ impl<T> Queue<T> {
         if wait_ms > u64::from(ask.wait_ms_max) || self.waiting.len() >= room {
             let over = wait_ms.saturating_sub(u64::from(ask.wait_ms_max)).max(self.interval_us / 1_000);
             let retry_after_ms = u32::try_from(over.clamp(RETRY_AFTER_MS.0, RETRY_AFTER_MS.1)).expect("clamped");
-            return Err((item, TooLong { wait_ms, retry_after_ms }));
+            return Err((item, TooLong { retry_after_ms }));
         }
         self.forget_accounts();
         if self.waiting.is_empty() {
@@ -201,12 +199,7 @@ impl<T> Queue<T> {
         let item = self.remove(number)?;
         let wait_ms = self.expected_wait_ms(&ask, now_steady_ms);
         let retry = wait_ms.clamp(RETRY_AFTER_MS.0, RETRY_AFTER_MS.1);
-        Some((item, TooLong { wait_ms, retry_after_ms: u32::try_from(retry).expect("clamped") }))
-    }
-
-    /// When the next task gives up waiting.
-    pub fn next_deadline_steady_ms(&self) -> Option<u64> {
-        self.deadlines.first().map(|(deadline, _)| *deadline)
+        Some((item, TooLong { retry_after_ms: u32::try_from(retry).expect("clamped") }))
     }
 
     /// How long a task would wait: places that others get before it, times the time between places, which is measured,

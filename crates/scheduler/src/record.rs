@@ -1,10 +1,11 @@
 //! What became of users' tasks on one node with one model: success with fast decay, how many more it may be given, when
 //! it is ejected, and how it comes back.
 //!
-//! * **A node that fails everything gets at most [`USER_FAILURES_MAX`] users' tasks before it is ejected**: until it has
-//!   proven itself, tasks in flight count as failures to come, so that no burst slips through.
-//! * One failure of a proven node puts what it is given from then on under the same bound, until it succeeds again. What
-//!   was in flight by then and fails too fell with it, and counts as the same failure: a lid closes over all tasks at once.
+//! * **A node that fails everything gets at most [`USER_FAILURES_MAX`] users' tasks before it is ejected**: until it
+//!   has proven itself, tasks in flight count as failures to come, so that no burst slips through.
+//! * One failure of a proven node puts what it is given from then on under the same bound, until it succeeds again.
+//!   What was in flight by then and fails too fell with it, and counts as the same failure: a lid closes over all tasks
+//!   at once.
 //! * An ejected node gets no user's task. It comes back through [`TRIES_TO_RETURN`] passed canaries in a row, the next
 //!   of which is due later each time it fails one or is ejected again; and it comes back unproven, with one task.
 //! * A node that nobody vouches for begins on probation: canaries only, until [`PROBATION_CANARIES`] have passed.
@@ -16,14 +17,15 @@ use trust::{observations::Results, score::Attestation};
 
 /// Users' tasks that a node can fail before it is ejected, those in flight included, if it never succeeded.
 pub const USER_FAILURES_MAX: u32 = 5;
-/// Tasks in a row after which a node is proven.
+/// Successes since it came or was ejected after which a node is proven.
 pub const PROVEN_SUCCESSES: u32 = 3;
 /// Canaries that a node must pass that nobody vouches for.
 pub const PROBATION_CANARIES: u32 = 4;
 /// Canaries in a row that bring an ejected node back.
 pub const TRIES_TO_RETURN: u32 = 2;
 
-/// The least time between two canaries to one node on probation, and the first back-off, in milliseconds.
+/// The least time between two canaries to one node on probation, in milliseconds. Each ejection and each canary failed
+/// since doubles it, the first one too: an ejected node is tried after 10 s at the earliest.
 const BACK_OFF_MS_MIN: u64 = 5_000;
 /// The longest back-off.
 const BACK_OFF_MS_MAX: u64 = 60 * 60 * 1000;
@@ -171,24 +173,50 @@ impl Record {
             Ended::Completed => {
                 self.success_ppm += (PPM - self.success_ppm) / DECAY;
                 self.successes = self.successes.saturating_add(1);
+                if self.successes == PROVEN_SUCCESSES {
+                    // What it was once fades with each time that it proves itself.
+                    self.relapses /= 2;
+                }
                 self.failures_in_row = 0;
                 self.trusted_in_flight = 0;
             }
-            // One of those that were in flight at the first failure. Which of them ended is not known: the older ones, in
-            // doubt, which keeps the newer ones counted.
+            // One of those that were in flight at the first failure. Which of them ended is not known: the older ones,
+            // in doubt, which keeps the newer ones counted.
             Ended::Failed if self.failures_in_row > 0 && self.trusted_in_flight > 0 => self.trusted_in_flight -= 1,
             Ended::Failed => {
-                if self.allowance() == u32::MAX {
-                    self.trusted_in_flight = self.in_flight;
-                }
-                self.success_ppm -= self.success_ppm.div_ceil(DECAY);
-                self.failures_in_row = self.failures_in_row.saturating_add(1);
+                self.fail();
                 if self.failures_in_row >= self.allowance() || self.success_ppm < SUCCESS_PPM_MIN {
                     self.eject(now_steady_ms);
                 }
             }
         }
         self.trusted_in_flight = self.trusted_in_flight.min(self.in_flight);
+    }
+
+    /// A user's task on it has failed by the word of somebody who is not to eject it by words: it brings it to the edge,
+    /// so that it gets one task at a time, and the next failure that is seen ejects it.
+    pub fn alleged(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        if self.ejected.is_some() {
+            return;
+        }
+        if self.failures_in_row > 0 && self.trusted_in_flight > 0 {
+            self.trusted_in_flight -= 1;
+        } else {
+            let success_ppm = self.success_ppm;
+            self.fail();
+            self.failures_in_row = self.failures_in_row.min(self.allowance() - 1);
+            self.success_ppm = self.success_ppm.max(SUCCESS_PPM_MIN.min(success_ppm));
+        }
+        self.trusted_in_flight = self.trusted_in_flight.min(self.in_flight);
+    }
+
+    fn fail(&mut self) {
+        if self.allowance() == u32::MAX {
+            self.trusted_in_flight = self.in_flight;
+        }
+        self.success_ppm -= self.success_ppm.div_ceil(DECAY);
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
     }
 
     /// A canary was sent to it: the next is not due before the back-off.
@@ -204,6 +232,7 @@ impl Record {
             return;
         }
         self.canaries_passed = self.canaries_passed.saturating_add(1);
+        self.success_ppm += (PPM - self.success_ppm) / DECAY;
         // What it failed before is over.
         if self.ejected.is_none() {
             self.failures_in_row = 0;
@@ -260,5 +289,37 @@ impl Records {
     /// Replaces one.
     pub fn set(&mut self, model: ModelDigest, record: Record) {
         *self.get_mut(model) = record;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_bring_a_node_to_the_edge_and_what_is_seen_ejects_it() {
+        let mut record = Record::NEW;
+        (0..100).for_each(|_| record.alleged());
+        assert_eq!((record.is_ejected(), record.hold(Attestation::Vouched, 0)), (false, None));
+        record.started(0);
+        assert_eq!(record.hold(Attestation::Vouched, 0), Some(Hold::Unproven), "one task at a time");
+        let low_ppm = record.success_ppm();
+        record.canary(true, 0);
+        assert!(record.success_ppm() > low_ppm, "a passed trial makes it better");
+        (0..100).for_each(|_| record.alleged());
+        record.ended(Ended::Failed, 0);
+        assert!(record.is_ejected());
+        record.alleged();
+        assert!(record.is_ejected());
+    }
+
+    #[test]
+    fn relapses_fade_with_proof() {
+        let mut record = Record { relapses: 4, ..Record::NEW };
+        for _ in 0..PROVEN_SUCCESSES {
+            record.started(0);
+            record.ended(Ended::Completed, 0);
+        }
+        assert_eq!(record.relapses, 2);
     }
 }

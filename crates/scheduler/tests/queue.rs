@@ -80,10 +80,9 @@ fn who_would_wait_in_vain_is_told_at_once() {
         queue.offer(ask(item as u8), item, 0).unwrap();
     }
     let (item, too_long) = queue.offer(Ask { wait_ms_max: 500, ..ask(200) }, 77, 0).unwrap_err();
-    assert_eq!((item, too_long.wait_ms), (77, 1_000));
+    assert_eq!(item, 77);
     assert_eq!(too_long.retry_after_ms, 500, "in half a second five have gone");
     queue.offer(Ask { wait_ms_max: 1_000, ..ask(200) }, 77, 0).unwrap();
-    assert_eq!(queue.next_deadline_steady_ms(), Some(1_000));
     assert!(queue.expired(999).is_none());
     assert_eq!(queue.expired(1_000).unwrap().0, 77);
     assert!(queue.expired(1_000).is_none());
@@ -170,7 +169,7 @@ proptest! {
                         let place = inside.iter().find(|(_, own)| **own == item).map(|(place, _)| *place);
                         prop_assert!(place.and_then(|place| inside.remove(&place)).is_some());
                     }
-                    prop_assert!(queue.next_deadline_steady_ms().is_none_or(|deadline| deadline > now));
+                    prop_assert!(queue.expired(now).is_none());
                 }
                 _ => {
                     let place = inside.keys().next().copied();

@@ -3,7 +3,7 @@
 //! A thousand machines of a few kinds are lent by owners who come and go; askers send them more or fewer tasks than they
 //! can do; some nodes fail, lie or are fake. In between stands an orchestrator, which is either made of this project's
 //! own crates ([`policy::Darkbloom`] calls [`scheduler::Fleet`], [`scheduler::Queue`], [`registry::Registry`] and
-//! [`trust::score`]: no line of the rule is written twice) or of another rule ([`policy::Peer`]).
+//! [`trust::score`]: no line of the rule is written twice) or of another rule ([`policy::Rival`]).
 //!
 //! ```
 //! use sim::{catalogue::Catalogue, report, scenario::{Amount, Scenario}, simulate::{Contestant, simulate}};

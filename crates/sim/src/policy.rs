@@ -1,10 +1,10 @@
 //! Who gets a task: the rule under test, and what it may know.
 
 mod darkbloom;
-mod peers;
+mod rivals;
 
 pub use darkbloom::Darkbloom;
-pub use peers::{Peer, Rule};
+pub use rivals::{Rival, Rule};
 
 use crate::{catalogue::Rates, slab::Key, time::Micros, workload::Wish};
 pub use protocol::grant::Purpose;

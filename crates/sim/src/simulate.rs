@@ -3,7 +3,7 @@
 use crate::{
     catalogue::{Catalogue, CatalogueError},
     fleet::Fleet,
-    policy::{ClientRules, Darkbloom, Peer, Rule},
+    policy::{ClientRules, Darkbloom, Rival, Rule},
     report::{Report, RunReport, ScenarioReport, SeedRow},
     scenario::{Scenario, ScenarioError},
     world::{self, Ran},
@@ -63,17 +63,17 @@ impl Contestant {
         const FAILOVER: ClientRules = ClientRules { resume: true, hedge: false, tries_max: 9 };
         /// As published.
         const THREE_ATTEMPTS: ClientRules = ClientRules { resume: false, hedge: false, tries_max: 3 };
-        let peer = |rule, clients| world::run(catalogue, scenario, fleet, Peer::new(rule, clients, scenario.seed));
+        let rival = |rule, clients| world::run(catalogue, scenario, fleet, Rival::new(rule, clients, scenario.seed));
         match self {
             Self::Darkbloom => {
                 let rate = scenario.load * fleet.capacity.with_prompts / fleet.task_means.1;
                 world::run(catalogue, scenario, fleet, Darkbloom::new(scenario.seed, rate))
             }
-            Self::Random => peer(Rule::Random, FAILOVER),
-            Self::RoundRobin => peer(Rule::RoundRobin, FAILOVER),
-            Self::LeastLoaded => peer(Rule::LeastLoaded, FAILOVER),
-            Self::DInference => peer(Rule::DInference, THREE_ATTEMPTS),
-            Self::DInferenceWithFailover => peer(Rule::DInference, FAILOVER),
+            Self::Random => rival(Rule::Random, FAILOVER),
+            Self::RoundRobin => rival(Rule::RoundRobin, FAILOVER),
+            Self::LeastLoaded => rival(Rule::LeastLoaded, FAILOVER),
+            Self::DInference => rival(Rule::DInference, THREE_ATTEMPTS),
+            Self::DInferenceWithFailover => rival(Rule::DInference, FAILOVER),
         }
     }
 }

@@ -74,8 +74,8 @@ fn the_slowest_answers_come_a_fifth_sooner_than_under_simple_rules() {
         run.completion_s.p99.expect("nearly all are completed")
     };
     let ours = p99(Contestant::Darkbloom);
-    for peer in [Contestant::Random, Contestant::RoundRobin, Contestant::LeastLoaded] {
-        assert!(ours <= 0.8 * p99(peer), "{ours} against {} of {}", p99(peer), peer.name());
+    for rival in [Contestant::Random, Contestant::RoundRobin, Contestant::LeastLoaded] {
+        assert!(ours <= 0.8 * p99(rival), "{ours} against {} of {}", p99(rival), rival.name());
     }
     // d-inference's formula is as good where every node tells the truth about its speed: see docs/SIMULATOR.md.
     assert!(ours <= 1.2 * p99(Contestant::DInference), "{ours} against {}", p99(Contestant::DInference));
@@ -99,8 +99,8 @@ fn fake_nodes_get_nothing_and_cost_little() {
     assert!(share_of(&run, &[Character::Sybil]) <= 0.01, "{:?}", run.reached);
     assert!(run.goodput_per_s >= 0.98 * quiet.goodput_per_s, "{} {}", run.goodput_per_s, quiet.goodput_per_s);
     assert!(run.trials_failed > 0, "nobody was tried");
-    let peer = report(&attacked, &[Contestant::LeastLoaded]).runs.remove(0);
-    assert!(share_of(&peer, &[Character::Sybil]) > 0.05, "others believe them");
+    let rival = report(&attacked, &[Contestant::LeastLoaded]).runs.remove(0);
+    assert!(share_of(&rival, &[Character::Sybil]) > 0.05, "others believe them");
 }
 
 #[test]
@@ -110,8 +110,8 @@ fn liars_gain_nothing() {
     let (quiet, run) = (ours(&honest), ours(&lying));
     let p99 = |run: &RunReport| run.completion_s.p99.unwrap();
     assert!(p99(&run) <= 1.02 * p99(&quiet), "what is measured counts: {} {}", p99(&run), p99(&quiet));
-    let peer = |scenario: &Scenario| report(scenario, &[Contestant::DInference]).runs.remove(0);
-    assert!(p99(&peer(&lying)) > 1.1 * p99(&peer(&honest)), "others believe them");
+    let rival = |scenario: &Scenario| report(scenario, &[Contestant::DInference]).runs.remove(0);
+    assert!(p99(&rival(&lying)) > 1.1 * p99(&rival(&honest)), "others believe them");
 }
 
 #[test]

@@ -21,23 +21,25 @@
 //!
 //! | what the node runs | t = 0.8: least, median, most | greedy: least, median, most |
 //! |---|---|---|
-//! | the file itself, other batches | 0, 0.069, 0.094 | 0, 0.059, 0.093 |
-//! | the file's weights in F16: activations not rounded to 8 bits, as on another backend | 0.047, 0.065, 0.116 | 0.036, 0.064, 0.141 |
+//! | the file itself | 0, 0.050, 0.094 | 0, 0.046, 0.093 |
+//! | its weights in F16 (activations not rounded, as on another backend) | 0.047, 0.065, 0.116 | 0.036, 0.059, 0.141 |
+//! | its weights in Q8_0 | 0.072, 0.096, 0.140 | 0.053, 0.082, 0.148 |
 //! | Q4_K_M (larger than the reference) | 0.220, 0.321, 0.410 | 0.095, 0.264, 0.372 |
-//! | Q3_K_M | 0.332, 0.469, 0.528 | 0.261, 0.403, 0.522 |
+//! | Q3_K_M | 0.332, 0.417, 0.528 | 0.261, 0.386, 0.522 |
 //! | Q4_0 (a tenth smaller, several times faster) | 0.484, 0.575, 0.711 | 0.466, 0.534, 0.666 |
+//! | Q2_K | 0.427, 0.602, 0.708 | 0.386, 0.556, 0.692 |
 //!
 //! **Threshold.** [`DISTANCE_MAX`] is near the geometric middle between the largest honest distance (0.141) and the least
 //! of a cheat at the temperatures that canaries have (0.220). The logarithms of the distances are about normal: honest
-//! ones, all of the first two rows, with median 0.065 and deviation 0.26, so that one answer in 30,000 is above; Q4_K_M at
+//! ones, those of the first two rows that are not 0, with median 0.065 and deviation 0.26, so that one answer in 30,000 is above; Q4_K_M at
 //! t = 0.8 with 0.314 and 0.15, so that one in 8,000 is below, and of Q3_K_M and Q4_0 fewer than one in 10^9. Nobody is
 //! ejected for one answer: it takes two referees that both disagree with it, and a second answer, asked by another client
 //! or by the orchestrator, that fails in the same way. For an honest node that is below one in 10^6 even if one answer in
 //! 1,000 were above the threshold; a node that serves Q4_K_M or less fails its first audit.
 //!
 //! **What is not separable.**
-//! * More bits than the reference has, with the same weights: Q8_0 made from Q4_1 is as near as an honest node (mean
-//!   difference 0.04 to 0.10). It is no cheat either: larger, slower, and the same answers.
+//! * More bits than the reference has, with the same weights: F16 and Q8_0 made from Q4_1 are as near as an honest node is.
+//!   They are no cheat either: larger, slower, and the same answers.
 //! * Small losses of large models. The authors of llama.cpp publish KL against the unquantised Llama 3 8B (pull request
 //!   6936: `q8_0` 0.0014, `q6_K` 0.0055, `q5_K_M` 0.011, `q5_1` 0.018; pull request 12557: a 4-bit format 0.043), that is
 //!   distances of 0.05, 0.10, 0.15, 0.19 and 0.29. So 4 bits under the name of 8 or 16 are found, and 6 are not. Larger
@@ -105,17 +107,21 @@ pub fn distance(reported: &[f32], reference: &[f32]) -> (f64, usize) {
         let difference = match (said, right) {
             (Some(said), Some(right)) if is_log_prob(said) && is_log_prob(right) => {
                 let (said, right) = (f64::from(said), f64::from(right));
-                if right >= CERTAIN && said >= 2.0 * CERTAIN {
+                let difference = (said - right).abs().min(DIFFERENCE_MAX);
+                if right >= CERTAIN {
+                    // A node that doubts what is certain adds to its distance, and never to the tokens that share it: it
+                    // could thin out the others.
+                    sum += if said >= 2.0 * CERTAIN { 0.0 } else { difference * difference };
                     continue;
                 }
-                (said - right).abs().min(DIFFERENCE_MAX)
+                difference
             }
             _ => DIFFERENCE_MAX,
         };
         sum += difference * difference;
         counted += 1;
     }
-    (if counted == 0 { 0.0 } else { (sum / counted as f64).sqrt() }, counted)
+    (if counted == 0 { 0.0 } else { (sum / counted as f64).sqrt().min(DIFFERENCE_MAX) }, counted)
 }
 
 /// Whether what a node said of its own tokens is what the model says of them.

@@ -48,7 +48,7 @@ pub struct PoolMedian {
     pub model: Option<ModelDigest>,
     /// The median of each measured rate.
     pub rates: Rates,
-    /// The median of lent memory, in mebibytes.
+    /// The median of lent memory, in mebibytes; 0: nobody's is known.
     pub memory_mib: u32,
 }
 
@@ -108,17 +108,18 @@ pub fn score(seen: &Observations, median: &PoolMedian, attestation: Attestation,
 const UNMEASURED: f64 = 0.1;
 
 /// `H`: the geometric mean of x/(x + median) over reading, writing with full batches, and memory. Each saturates: the
-/// median has ½, ten times the median 0.91, so a giant gains little by being one. Claims have no part in it.
+/// median has ½, ten times the median 0.91, so a giant gains little by being one. Claims have no part in it. Memory is
+/// left out where the pool knows of nobody's: what nobody measures says nothing about anybody.
 fn hardware(seen: &Observations, median: &PoolMedian) -> f64 {
     let part = |own: f64, median: f64| if own > 0.0 { own / (own + median) } else { UNMEASURED };
     let rates = median.model.and_then(|model| seen.rates(model)).copied().unwrap_or_default();
     let written = |rates: &Rates| f64::from(rates.decode_milli.into_iter().max().unwrap_or_default());
-    let parts = [
-        part(f64::from(rates.prefill_milli), f64::from(median.rates.prefill_milli)),
-        part(written(&rates), written(&median.rates)),
-        part(f64::from(seen.memory_mib), f64::from(median.memory_mib)),
-    ];
-    parts.iter().product::<f64>().cbrt()
+    let speed = part(f64::from(rates.prefill_milli), f64::from(median.rates.prefill_milli))
+        * part(written(&rates), written(&median.rates));
+    match median.memory_mib {
+        0 => speed.sqrt(),
+        middle => (speed * part(f64::from(seen.memory_mib), f64::from(middle))).cbrt(),
+    }
 }
 
 /// What halves `N`: enough jitter that a token is late to a reader, loss at which a loss-based congestion control falls

@@ -156,6 +156,25 @@ fn noise(state: &mut u64) -> f32 {
     (*state >> 40) as f32 / (1u32 << 23) as f32 - 1.0
 }
 
+/// Not made up: what an engine reported and another scored. Each kind's answer that is nearest to the threshold is there.
+#[test]
+fn measured_answers_are_told_apart() {
+    let numbers = |list: &str| -> Vec<f32> { list.split(' ').map(|number| number.parse().unwrap()).collect() };
+    let mut kinds = 0;
+    for line in include_str!("measured_answers.tsv").lines().filter(|line| !line.starts_with('#')) {
+        let [what, ends, reported, scored] = line.split('\t').collect::<Vec<_>>().try_into().unwrap();
+        let (reported, scored) = (numbers(reported), numbers(scored));
+        let verdict = canary::verdict(&reported, &scored);
+        assert_eq!(verdict.passed(), Some(ends == "passes"), "{what}: {verdict:?}");
+        // Not by a hair either.
+        let (distance, _) = canary::distance(&reported, &scored);
+        let beyond = (distance / canary::DISTANCE_MAX).ln().abs();
+        assert!(beyond > 0.18, "{what}: {distance}");
+        kinds += 1;
+    }
+    assert_eq!(kinds, 14);
+}
+
 #[test]
 fn a_canary_tells_rounding_from_another_quantisation_and_another_model() {
     let mut state = 7;
@@ -163,7 +182,7 @@ fn a_canary_tells_rounding_from_another_quantisation_and_another_model() {
     let mut said =
         |width: f32| -> Vec<f32> { reference.iter().map(|x| (x + width * noise(&mut state)).min(0.0)).collect() };
     // Uniform noise of width w has a root mean square of w/√3.
-    for (width, passed) in [(0.0, true), (0.025, true), (0.05, true), (0.3, false), (0.4, false), (3.0, false)] {
+    for (width, passed) in [(0.0, true), (0.1, true), (0.2, true), (0.45, false), (0.6, false), (3.0, false)] {
         assert_eq!(canary::verdict(&said(width), &reference).passed(), Some(passed), "{width}");
     }
     assert_eq!(canary::verdict(&reference[..10], &reference[..10]), Verdict::Inconclusive);
@@ -188,4 +207,28 @@ fn trust_is_earned_and_lost_faster_than_earned() {
         seen.decay();
     }
     assert!(r(&seen) < earned, "canaries are remembered longer than results");
+}
+
+#[test]
+fn memory_that_nobody_measured_says_nothing() {
+    let hardware = |memory_mib, median_mib| {
+        let mut seen = Observations { memory_mib, ..Observations::default() };
+        let rates = Rates { prefill_milli: 100_000, decode_milli: [10_000; 4] };
+        seen.set_rates(MODEL, rates);
+        let median = PoolMedian { model: Some(MODEL), rates, memory_mib: median_mib };
+        score(&seen, &median, Attestation::Vouched, 0).hardware
+    };
+    assert!((hardware(0, 0) - 0.5).abs() < 1e-12, "the median itself, by what is known");
+    assert_eq!(hardware(8_192, 0), hardware(0, 0), "nobody to compare with");
+    assert!((hardware(8_192, 8_192) - 0.5).abs() < 1e-12);
+    assert!(hardware(0, 8_192) < 0.3, "unmeasured where others are measured");
+}
+
+#[test]
+fn doubting_what_is_certain_thins_nothing_out() {
+    let (uncertain, certain) = (vec![-1.0f32; 32], vec![0.0f32; 64]);
+    let reference = [uncertain.clone(), certain.clone()].concat();
+    let cheat = |certain: f32| [vec![-1.25f32; 32], vec![certain; 64]].concat();
+    assert_eq!(canary::verdict(&cheat(0.0), &reference).passed(), Some(false));
+    assert_eq!(canary::verdict(&cheat(-0.041), &reference).passed(), Some(false), "slightly doubted");
 }

@@ -87,6 +87,14 @@ fn proven(workspace: &Workspace, tests: &BTreeSet<testing::Test>, proof: &str) -
             workspace.read("xtask/src/bench.rs").is_ok_and(|source| source.contains(&format!("\"{benchmark}\"")));
         return if exists { Ok(()) } else { Err("no such benchmark in xtask/src/bench.rs".to_owned()) };
     }
+    if let Some(package) = proof.strip_prefix("cargo bench -p ") {
+        let exists = workspace.root.join("crates").join(package).join("benches").is_dir();
+        return if exists { Ok(()) } else { Err("that crate has no benchmarks".to_owned()) };
+    }
+    if proof == "cargo xtask chaos" {
+        let exists = workspace.root.join("xtask/src/chaos.rs").is_file();
+        return if exists { Ok(()) } else { Err("there is no such command".to_owned()) };
+    }
     if let Some(step) = proof.strip_prefix("cargo xtask ci --only ") {
         let exists = super::STEPS.iter().any(|known| known.name == step);
         return if exists { Ok(()) } else { Err("no such step".to_owned()) };

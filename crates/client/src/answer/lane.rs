@@ -226,7 +226,7 @@ impl Lane {
             }
         }
         let may_ask = self.grants < GRANTS_MAX && self.request.purpose != Purpose::Hedge;
-        if may_ask && self.shared.budgets.may_retry() {
+        if may_ask && self.shared.second_tries.may_retry() {
             self.grants += 1;
             // A permit is for one task id, and a node takes each once: ask under a new one.
             self.request.task = TaskId::random();

@@ -29,6 +29,8 @@ const FIRST_MIN: Duration = Duration::from_secs(10);
 const FIRST_MAX: Duration = Duration::from_secs(120);
 /// The first token is overdue after this many times what was expected.
 const FIRST_FACTOR: u32 = 4;
+/// A node that was overtaken by a second one before its first token was late after this, where nothing was expected.
+const OVERTAKEN_UNKNOWN: Duration = Duration::from_secs(2);
 /// A prompt that takes longer to read will not be read: the largest at the slowest rate that is lent.
 const FIRST_HOPELESS: Duration = Duration::from_secs(600);
 
@@ -101,6 +103,17 @@ impl Pace {
         }
     }
 
+    /// Whether a node that another has just overtaken is to blame for it: late or silent by the bounds above, or without a
+    /// token for twice the time that was expected of it. Keep-alives alone must not hold an answer up for nothing.
+    pub(crate) fn was_overtaken_late(&self, now: Instant) -> bool {
+        let first = match self.expected.first_token_ms {
+            0 => OVERTAKEN_UNKNOWN,
+            known => Duration::from_millis(known.into()) * 2,
+        };
+        let is_tar_pit = self.advanced.is_none() && now >= self.began + first;
+        is_tar_pit || now >= self.silent_at().min(self.late_at())
+    }
+
     /// A gap as long as this is a stall.
     fn stall(&self) -> Duration {
         let expected = Duration::from_micros(self.expected.token_us.into());
@@ -140,6 +153,21 @@ mod tests {
         let begin = Instant::now();
         let late = |first_token_ms| Pace::new(Expected { first_token_ms, token_us: 0 }, begin).late_at() - begin;
         assert_eq!([late(0), late(5_000), late(u32::MAX)], [s(10), s(20), s(120)]);
+    }
+
+    #[test]
+    fn keep_alives_without_a_token_are_no_excuse_where_another_was_faster() {
+        let begin = Instant::now();
+        let late_after = |first_token_ms, after| {
+            let mut pace = Pace::new(Expected { first_token_ms, token_us: 0 }, begin);
+            pace.heard(begin + after);
+            pace.was_overtaken_late(begin + after)
+        };
+        assert!(!late_after(0, Duration::from_millis(1_999)) && late_after(0, s(2)));
+        assert!(!late_after(3_000, Duration::from_millis(5_999)) && late_after(3_000, s(6)));
+        let mut begun = Pace::new(UNKNOWN, begin);
+        begun.advance(begin + s(2));
+        assert!(!begun.was_overtaken_late(begin + Duration::from_millis(2_500)), "it has brought a token");
     }
 
     #[test]

@@ -4,8 +4,15 @@
 //! these tokens in it ([`Resume`]), and all that keeps a reader from seeing anything twice is their number. Whatever an
 //! answer will hold that is a function of its tokens (tool calls, constrained output) resumes by the same rule.
 
-use protocol::task::{Frame, Resume, Task, Usage};
+use protocol::{
+    limits,
+    task::{Frame, Resume, Task, Usage},
+};
 use zeroize::Zeroize;
+
+/// Bytes of text for each token. The longest entries of vocabularies have some hundred; behind them may stand a text that
+/// waited for a stop string ([`limits::STOP_STRING_BYTES_MAX`]).
+const TEXT_BYTES_PER_TOKEN_MAX: u64 = 4 << 10;
 
 /// What the reader has seen.
 pub(crate) struct Progress {
@@ -19,7 +26,7 @@ pub(crate) struct Progress {
 }
 
 enum Kind {
-    Generation { tokens_max: Option<u32> },
+    Generation { tokens_max: usize },
     Embedding,
     Score { tokens: usize },
 }
@@ -29,6 +36,10 @@ pub(crate) struct Cursor {
     started: bool,
     tokens: usize,
     scores: usize,
+    /// Text of tokens that it was given with the task: the node before it kept it back.
+    owes_text: bool,
+    /// It has brought text without tokens: what waited until the model ended. Nothing but the end follows.
+    flushed: bool,
 }
 
 /// What a frame means to the reader.
@@ -52,7 +63,9 @@ impl Progress {
     pub(crate) fn new(task: &Task) -> Self {
         let (kind, seen, vectors) = match task {
             Task::Chat { generation, .. } | Task::Completion { generation, .. } => {
-                (Kind::Generation { tokens_max: generation.max_tokens }, generation.resume.clone(), 0)
+                let asked = generation.max_tokens.map_or(usize::MAX, |most| most as usize);
+                let tokens_max = asked.min(limits::RESUME_TOKENS_MAX);
+                (Kind::Generation { tokens_max }, generation.resume.clone(), 0)
             }
             Task::Embedding { inputs } => (Kind::Embedding, Resume::default(), inputs.len()),
             Task::Score { ids, .. } => (Kind::Score { tokens: ids.len() }, Resume::default(), 0),
@@ -81,7 +94,8 @@ impl Progress {
 
     /// Where a node is that goes on from here.
     pub(crate) fn cursor(&self) -> Cursor {
-        Cursor { started: false, tokens: self.tokens(), scores: 0 }
+        let tokens = self.tokens();
+        Cursor { started: false, tokens, scores: 0, owes_text: tokens > 0, flushed: false }
     }
 
     /// Takes the next frame of the node at `cursor`.
@@ -103,18 +117,31 @@ impl Progress {
             return Err("it has not begun");
         };
         match (&mut frame, &self.task) {
-            (Frame::Tokens { ids, text, .. }, Kind::Generation { tokens_max }) => {
+            (Frame::Tokens { ids, text, log_probs }, Kind::Generation { tokens_max }) => {
                 if cursor.tokens != self.seen.ids.len() {
                     return Err("another node was faster");
+                }
+                if ids.len() != log_probs.len() {
+                    return Err("its tokens and their log-probabilities are not as many");
                 }
                 if ids.is_empty() && text.is_empty() {
                     return Ok(Step::Nothing);
                 }
-                if tokens_max.is_some_and(|most| self.seen.ids.len() + ids.len() > most as usize) {
+                let owed = std::mem::take(&mut cursor.owes_text);
+                if cursor.flushed {
+                    return Err("it goes on behind its end");
+                }
+                cursor.flushed = ids.is_empty() && !owed;
+                if self.seen.ids.len() + ids.len() > *tokens_max {
                     return Err("it is longer than was asked for");
                 }
+                let (tokens, new_bytes) = ((self.seen.ids.len() + ids.len()) as u64, text.len() as u64);
+                let text_bytes = self.seen.text_bytes.saturating_add(new_bytes);
+                if new_bytes > 0 && text_bytes > tokens.saturating_mul(TEXT_BYTES_PER_TOKEN_MAX) {
+                    return Err("its text is longer than its tokens");
+                }
                 append(&mut self.seen.ids, ids);
-                self.seen.text_bytes += text.len() as u64;
+                self.seen.text_bytes = text_bytes;
                 cursor.tokens = self.seen.ids.len();
             }
             (Frame::Embedding { index, .. }, Kind::Embedding) => {

@@ -66,6 +66,9 @@ pub enum SourceError {
     /// The worker said that it failed.
     #[error("{0}")]
     Failed(protocol::task::TaskError),
+    /// The worker said that it cannot do this task, or cannot go on from where the answer is.
+    #[error("{0}")]
+    Declined(protocol::task::TaskError),
     /// The node said that it is done before the worker was.
     #[error("it ended without its final frame")]
     Unfinished,
@@ -81,7 +84,7 @@ impl SourceError {
             Self::Lost(_) | Self::WorkerLost | Self::Unfinished | Self::Failed(_) => End::Died,
             Self::Silent | Self::Stalled => End::Stalled,
             Self::HandedBack => End::HandedBack,
-            Self::Refused(_) => End::Refused,
+            Self::Refused(_) | Self::Declined(_) => End::Refused,
             Self::Corrupt(_) | Self::Misplaced(_) | Self::OutOfTurn => End::Corrupt,
         }
     }

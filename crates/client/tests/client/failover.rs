@@ -30,7 +30,7 @@ fn ends(cause: Cause) -> &'static [End] {
         Cause::RefusedLate | Cause::Full => &[End::Refused],
         Cause::Corrupt | Cause::Doubled | Cause::OutOfTurn | Cause::Misplaced => &[End::Corrupt],
         Cause::HungUp => &[End::Died],
-        Cause::Invalid => &[End::Refused],
+        Cause::Invalid | Cause::Poison => &[End::Refused],
     }
 }
 
@@ -239,6 +239,22 @@ async fn one_worker_alone_turns_nobody_away() {
         assert_eq!(within(read(&mut answer)).await.unwrap_err(), invalid);
         assert_eq!(pool.orchestrator.purposes(), [Purpose::First, Purpose::Retry]);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_that_nobody_can_go_on_from_are_their_authors_fault() {
+    let pool = Pool::of(4).await;
+    let script = Script { times: usize::MAX, ..Script::failing(Cause::Poison, 4, TOKENS) };
+    let mut answer = pool.client.ask("default", script.chat()).await.unwrap();
+    let first = answer.node();
+    let error = within(read(&mut answer)).await.unwrap_err();
+    let AskError::Broken { reason } = &error else { panic!("{error}") };
+    assert!(reason.contains(&format!("from the tokens of {}", first.short())), "{reason}");
+    pool.orchestrator.until(|state| state.outcomes.len() == 3).await;
+    assert_eq!(pool.orchestrator.ends(first), [End::Corrupt]);
+    let others = pool.nodes.iter().map(StubNode::id).filter(|node| *node != first);
+    let ends: Vec<End> = others.flat_map(|node| pool.orchestrator.ends(node)).collect();
+    assert_eq!(ends, [End::Refused; 2], "two are believed, and not blamed");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -166,7 +166,12 @@ impl StubOrchestrator {
         });
         let candidates = offers.iter().map(|offer| candidate(request.task, offer)).collect();
         state.audit = None;
-        MatchReply::Granted(Grant { model: MODEL, model_name: "stub".to_owned(), candidates, audit })
+        MatchReply::Granted(Grant {
+            model: MODEL,
+            model_name: "stub".to_owned(),
+            candidates,
+            audit: audit.map(Box::new),
+        })
     }
 
     fn candidate(&self, client: NodeId, task: TaskId, offer: &Offer, expected: Expected) -> Candidate {

@@ -7,6 +7,8 @@ use protocol::task::{Generation, Message, Task, Usage};
 const TEXT: &str = "añ🦀z€, ";
 const BYTES_PER_TOKEN: usize = 2;
 pub(crate) const PROMPT_TOKENS: u32 = 7;
+/// What a model says to a prompt that is no script, if it may.
+const CANARY_TOKENS: usize = 64;
 
 /// How a node fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,8 @@ pub(crate) enum Cause {
     ShuttingDown,
     // The task's own fault, in the word of the worker.
     Invalid,
+    // Dies, and nobody can go on from what it wrote.
+    Poison,
     // Before it takes the task.
     Full,
     NoAnswer,
@@ -83,8 +87,9 @@ impl Script {
     /// What a prompt says; any other prompt is answered undisturbed.
     pub(crate) fn parse(prompt: &str) -> Self {
         let words: Vec<&str> = prompt.split(' ').collect();
-        let ["script", cause, at, times, tokens, number] = words[..] else { return Self::undisturbed(usize::MAX) };
-        let all = Cause::AFTER_ACCEPTING.into_iter().chain(Cause::BEFORE_ACCEPTING).chain([Cause::Invalid]);
+        let ["script", cause, at, times, tokens, number] = words[..] else { return Self::undisturbed(CANARY_TOKENS) };
+        let all =
+            Cause::AFTER_ACCEPTING.into_iter().chain(Cause::BEFORE_ACCEPTING).chain([Cause::Invalid, Cause::Poison]);
         let cause = all.into_iter().find(|known| format!("{known:?}") == cause);
         let number_of = |word: &str| word.parse().expect("a number");
         Self { cause, at: number_of(at), times: number_of(times), tokens: number_of(tokens), number: number_of(number) }

@@ -246,6 +246,10 @@ impl Stream<'_> {
     async fn generate(&mut self, fault: Option<(Cause, usize)>, there: usize, tokens: usize) -> Result<(), Over> {
         if there == 0 {
             self.disturb(fault, 0).await?;
+        } else if fault.is_some_and(|(cause, _)| cause == Cause::Poison) {
+            let error = TaskError::Invalid { message: "no such token".to_owned() };
+            self.frame(&Frame::Failed { error }).await?;
+            return self.wait_for_the_asker().await;
         }
         self.frame(&Frame::Started { prompt_tokens: PROMPT_TOKENS }).await?;
         let lie = *self.node.shared.lie.lock().unwrap();
@@ -273,7 +277,7 @@ impl Stream<'_> {
             Cause::EndStream => self.sender.finish(),
             Cause::Freeze => self.wait_for_the_asker().await?,
             Cause::Stall => return self.stall().await,
-            Cause::WorkerLost => self.reply(&Reply::WorkerLost).await?,
+            Cause::WorkerLost | Cause::Poison => self.reply(&Reply::WorkerLost).await?,
             Cause::HandedBack => self.reply(&Reply::HandedBack).await?,
             Cause::FinishedEarly => self.reply(&Reply::Finished).await?,
             Cause::RefusedLate => self.reply(&Reply::Refused(Refused::Worker(Rejection::UnknownKey))).await?,

@@ -65,7 +65,8 @@ fn text(status: &Status) -> String {
     }
     for node in status.nodes.iter().flatten() {
         let id = &node.id[..10];
-        let head = format!("node      {id} {} {}/{} tasks", node.label, node.active_tasks, node.slots);
+        let (label, tasks, slots) = (&node.label, node.active_tasks, node.slots);
+        let head = format!("node      {id} {label} {tasks}/{slots} tasks, trust {:.2}", node.score.total);
         if node.routable {
             lines.push(head);
         } else {

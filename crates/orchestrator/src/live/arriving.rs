@@ -1,7 +1,7 @@
 //! Tasks that were granted and are on their way: load of their node that it does not know of yet.
 //!
-//! A granted task counts as load of its node until the node's own state shows it, until its client says how it ended, or
-//! for [`RESERVED_MS`]. A task of which nothing was heard by then was not used, and is held against its client: each
+//! A granted task counts as load of its node until the node's own state shows it, until its client says how it ended,
+//! or for [`RESERVED_MS`]. A task of which nothing was heard by then was not used, and is held against its client: each
 //! halves how many it may have under way at a time, until it is spoken of after all or some seconds have passed. So a
 //! client that takes places without using them soon has one at a time, and nobody else notices.
 

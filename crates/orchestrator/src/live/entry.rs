@@ -14,6 +14,10 @@ use tokio_util::sync::CancellationToken;
 use transport::Connection;
 use trust::observations::Rates;
 
+/// Departures of a proven node that cost tasks and are excused, in an hour: an owner comes and goes less often.
+const EXCUSED_PER_HOUR_MAX: usize = 12;
+const HOUR_MS: u64 = 60 * 60 * 1000;
+
 #[derive(Default)]
 pub(super) struct Entry {
     pub(super) label: String,
@@ -26,6 +30,10 @@ pub(super) struct Entry {
     pub(super) since_unix_ms: u64,
     // When it went the last time, in whatever way machines do.
     pub(super) departed_steady_ms: Option<u64>,
+    // When it said itself that it goes.
+    pub(super) own_departure_steady_ms: Option<u64>,
+    // Departures of the last hour that were excused.
+    pub(super) excused_steady_ms: Vec<u64>,
     // Which departure has counted against it.
     pub(super) departure_counted_steady_ms: Option<u64>,
     pub(super) standing: Option<&'static str>,
@@ -121,6 +129,9 @@ impl Entry {
             if hold.as_ref().is_some_and(is_departure) {
                 self.departed_steady_ms = Some(now.steady_ms);
             }
+            if hold.as_ref().is_some_and(is_own_departure) {
+                self.own_departure_steady_ms = Some(now.steady_ms);
+            }
             let (node, label) = (live.node.short(), &self.label);
             match &hold {
                 // They come and go with the load.
@@ -148,7 +159,8 @@ impl Entry {
                 model: worker.model,
                 context_tokens: offer.context_tokens,
                 slots: worker.slots,
-                tasks: worker.active_tasks,
+                // More than it has places for is its own queue: no reason to believe that the pool is busy.
+                tasks: worker.active_tasks.min(worker.slots),
             })
             .collect()
     }
@@ -163,6 +175,20 @@ impl Entry {
     pub(super) fn rates(&self, model: ModelDigest, model_bytes: u64) -> Rates {
         let rated = self.rated.iter().find(|rated| rated.model == model);
         rated.map_or_else(|| Rates::sceptical(model_bytes), |rated| rated.rates)
+    }
+
+    /// Whether one more departure is excused without a look at what was lost by it. Each is asked about once for each
+    /// task that it cost.
+    pub(super) fn departs_seldom(&mut self, departed_steady_ms: u64, now: Now) -> bool {
+        self.excused_steady_ms.retain(|at| now.steady_ms.saturating_sub(*at) < HOUR_MS);
+        if self.excused_steady_ms.contains(&departed_steady_ms) {
+            return true;
+        }
+        let seldom = self.excused_steady_ms.len() < EXCUSED_PER_HOUR_MAX;
+        if seldom {
+            self.excused_steady_ms.push(departed_steady_ms);
+        }
+        seldom
     }
 
     /// Ends a measurement, because somebody's task comes.
@@ -182,5 +208,26 @@ impl Entry {
 
 /// Whether a node that stands so has gone, or is about to, as machines do.
 fn is_departure(hold: &Hold) -> bool {
-    matches!(hold, Hold::Left | Hold::Unresponsive | Hold::Draining | Hold::Paused { .. } | Hold::Owner { .. })
+    is_own_departure(hold) || matches!(hold, Hold::Unresponsive)
+}
+
+/// Whether a node that stands so has said itself that it goes.
+pub(super) fn is_own_departure(hold: &Hold) -> bool {
+    matches!(hold, Hold::Left | Hold::Draining | Hold::Paused { .. } | Hold::Owner { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_departs_too_often_is_not_excused() {
+        let mut entry = Entry::default();
+        let at = |steady_ms| Now { unix_ms: steady_ms, steady_ms };
+        for departed in 0..EXCUSED_PER_HOUR_MAX as u64 {
+            assert!(entry.departs_seldom(departed, at(departed)) && entry.departs_seldom(departed, at(departed)));
+        }
+        assert!(!entry.departs_seldom(1_000, at(1_000)));
+        assert!(entry.departs_seldom(1_000 + HOUR_MS, at(1_000 + HOUR_MS)), "an hour later");
+    }
 }

@@ -224,22 +224,23 @@ impl Live {
         self.note(node, now);
     }
 
-    /// Gives up tasks that should have come to a node by now, and holds them against their clients.
+    /// Gives up tasks that should have come to a node by now, and holds them against their clients, unless the node could
+    /// not have shown them. Its record still waits for their outcomes: they may run all the same.
     pub(super) fn lapse(&mut self, node: NodeId, now: Now) {
         let Some(entry) = self.nodes.get_mut(&node) else { return };
         let lapsed = entry.arrivals.lapsed(now.steady_ms);
         if lapsed.is_empty() {
             return;
         }
+        let is_unused = self.fleet.get(node).is_some_and(|live| live.is_responsive(now));
         for arriving in lapsed {
-            self.shares.settled(arriving.client, true, now.steady_ms);
-            self.fleet.ended(node, arriving.model, Ended::Without, now);
+            self.shares.settled(arriving.client, is_unused, now.steady_ms);
         }
         self.set_reserved(node, now);
     }
 
-    /// A node that has had nothing to do for a while has no task that anybody will still speak of: what an unproven node
-    /// may have at once is not taken up by clients that went without a word.
+    /// A node that has had nothing to do for a while has no task that anybody will still speak of: what an unproven
+    /// node may have at once is not taken up by clients that went without a word.
     pub(super) fn settle_idle(&mut self, node: NodeId, now: Now) {
         let Some(entry) = self.nodes.get_mut(&node) else { return };
         let is_idle = entry.idle_steady_ms.is_some_and(|since| now.steady_ms.saturating_sub(since) >= UNSPOKEN_MS);

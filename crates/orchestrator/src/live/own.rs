@@ -70,6 +70,10 @@ impl Live {
 
     /// Takes a node for tasks of our own. A node that is to be measured has nothing else to do.
     pub(crate) fn begin_own(&mut self, node: NodeId, model: ModelDigest, wish: Wish, now: Now) -> Option<OwnTasks> {
+        if wish == Wish::Try {
+            // Whether or not it can be tried now: one that cannot does not stay in front of those that can.
+            self.fleet.canary_sent(node, model, now);
+        }
         let number = self.number();
         let live = self.fleet.get(node).filter(|live| live.is_responsive(now) && live.hold.is_none())?;
         let worker = live.worker(model).filter(|worker| worker.hold.is_none() && worker.is_current(now))?;
@@ -85,15 +89,23 @@ impl Live {
         let cancelled = CancellationToken::new();
         let tasks = if wish == Wish::Measure { slots.min(8) } else { 1 };
         entry.own = Some(Own { number, model, tasks, cancel: cancelled.clone(), yields: wish == Wish::Measure });
-        if wish == Wish::Try {
-            self.fleet.canary_sent(node, model, now);
-        }
         Some(OwnTasks { number, target, cancelled })
+    }
+
+    /// Whether others' tasks take all places of a worker: ours may only have waited.
+    pub(crate) fn is_full(&self, node: NodeId, model: ModelDigest, now: Now) -> bool {
+        let worker = self.fleet.get(node).and_then(|live| live.worker(model));
+        worker.is_some_and(|worker| worker.tasks(now) >= worker.slots.into())
     }
 
     /// Whether tasks of our own run on a node.
     pub(crate) fn has_own(&self, node: NodeId) -> bool {
         self.nodes.get(&node).is_some_and(|entry| entry.own.is_some())
+    }
+
+    /// Whether a node has a link.
+    pub(crate) fn is_linked(&self, node: NodeId) -> bool {
+        self.fleet.get(node).is_some_and(|live| live.presence == Presence::Linked)
     }
 
     /// Our own tasks on a node are over.

@@ -1,7 +1,7 @@
 //! Now and then a node is tried beside a task: by the same client, as if it were one more task of its own.
 //!
-//! * **How often.** Two of a hundred grants name whichever node is drawn. Besides, a node that was not named for an hour,
-//!   is ejected or on probation is named when it is due.
+//! * **How often.** Two of a hundred grants name whichever node is drawn. Besides, a node that was not named for an
+//!   hour, is ejected or on probation is named when it is due.
 //! * **How much.** What a trial costs, about one task and its reading by a referee, is paid for from a budget of 5 % of
 //!   what is granted: each grant adds a twentieth, each trial takes two.
 //! * **Never in the way.** Nothing is tried where more than 80 % of the places for the model are taken.

@@ -14,7 +14,8 @@ use tokio::sync::{Notify, oneshot};
 const WAIT_MS_MAX: u32 = 60_000;
 /// How long a task takes of which nothing is known yet: with the places it gives the time between two that come free.
 const TASK_MS_PRIOR: u64 = 5_000;
-/// What comes free by time alone (a task that never came, a silence that ended) is looked for so often, if anybody waits.
+/// What comes free by time alone (a task that never came, a silence that ended) is looked for so often, if anybody
+/// waits.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// Those that ask again after an orchestrator's end find it, or another, after this time.
 const END_RETRY_AFTER_MS: u32 = 2_000;
@@ -61,7 +62,7 @@ impl Desk {
         now_steady_ms: u64,
     ) -> Result<u64, TooLong> {
         if self.closed {
-            return Err(TooLong { wait_ms: u64::MAX, retry_after_ms: END_RETRY_AFTER_MS });
+            return Err(TooLong { retry_after_ms: END_RETRY_AFTER_MS });
         }
         let interval_ms = TASK_MS_PRIOR / u64::from(places.max(1));
         let queue = self.queues.entry(model).or_insert_with(|| Queue::new(interval_ms));

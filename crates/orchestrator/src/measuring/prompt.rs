@@ -1,4 +1,5 @@
-//! Prompts of the orchestrator's own: nobody's words, and no two alike, so that no answer can be kept ready.
+//! Prompts to be timed: of a known length, nobody's words, and no two alike, so that no answer can be kept ready. They
+//! can be recognised; trials have others.
 
 use protocol::task::{Generation, Message, Sampling, Task};
 
@@ -9,7 +10,8 @@ const WORDS: [&str; 32] = [
     "doctor", "summer", "village", "pocket", "camera", "rabbit", "yellow", "history", "question",
 ];
 
-/// A task of about `words` words whose answer has at most `tokens_max` tokens; as a chat where the model speaks in turns.
+/// A task of about `words` words whose answer has at most `tokens_max` tokens; as a chat where the model speaks in
+/// turns.
 pub(super) fn task(chat: bool, words: usize, tokens_max: u32, entropy: u64) -> Task {
     let mut text = String::from("Write a long story in which all of these words occur, in this order:");
     let mut state = entropy;

@@ -54,13 +54,17 @@ pub(crate) fn decode_milli(answers: &[Received]) -> Option<u32> {
     let (firsts, lasts) = (all(Received::first)?, all(Received::last)?);
     let (from, to) = (*firsts.iter().max()?, *lasts.iter().min()?);
     if to > from {
-        let tokens = answers.iter().map(|answer| answer.tokens_by(to) - answer.tokens_by(from)).sum();
+        let between = |answer: &Received| answer.tokens_by(to).saturating_sub(answer.tokens_by(from));
+        let tokens = answers.iter().map(between).fold(0, u32::saturating_add);
         if let Some(rate) = milli_per_second(tokens, to - from) {
             return Some(rate);
         }
     }
     let asked = answers.iter().map(|answer| answer.asked).min()?;
-    milli_per_second(answers.iter().map(Received::tokens).sum(), lasts.into_iter().max()? - asked)
+    milli_per_second(
+        answers.iter().map(Received::tokens).fold(0, u32::saturating_add),
+        lasts.into_iter().max()? - asked,
+    )
 }
 
 /// `None` where nothing came, or the clock did not move.

@@ -1,14 +1,16 @@
 //! What a node sees of a canary is what it sees of its asker's own tasks.
 
 use crate::{
-    machines::{MODEL, Pool, quiet},
+    machines::{self, MODEL, Pool, quiet, request},
     serving::{FAST, Seen, Serving},
 };
 use client::{Client, ClientConfig};
 use orchestrator::Timings;
 use protocol::{
-    ids::TaskId,
+    grant::Errand,
+    ids::{NodeId, TaskId},
     limits,
+    link::{Answer, AuditVerdict, End, FromNode, Outcome, Question},
     task::{Generation, Message, Resume, Sampling, Task},
 };
 use std::{
@@ -112,8 +114,65 @@ async fn a_canary_looks_like_its_asker_s_own_tasks() {
     let settings: BTreeSet<String> = own.iter().map(unusual).collect();
     for canary in &canaries {
         assert!(settings.contains(&unusual(canary)), "{} is none of {settings:?}", unusual(canary));
-        assert!(generation(canary).max_tokens.is_some_and(|tokens| (32..512).contains(&tokens)));
+        assert!(generation(canary).max_tokens.is_none_or(|tokens| (32..512).contains(&tokens)));
     }
     let texts: HashSet<String> = canaries.iter().map(|seen| format!("{:?}", seen.task)).collect();
     assert_eq!(texts.len(), canaries.len(), "no two alike");
+}
+
+async fn say(client: &machines::Client, task: TaskId, node: NodeId, audit: Option<AuditVerdict>) {
+    let told = Outcome {
+        task,
+        node,
+        end: End::Completed,
+        prompt_tokens: 10,
+        completion_tokens: 20,
+        first_token_ms: 5,
+        generation_ms: 100,
+        audit,
+    };
+    assert_eq!(client.ask(&Question::Outcome(told)).await, Answer::Noted);
+}
+
+/// An audit in which this node is a referee, and all three of the pool take part: few as they are, none is left out.
+async fn audit_with_referee(client: &machines::Client, referee: NodeId) -> Errand {
+    for _ in 0..TASKS_MAX {
+        let request = request("default");
+        let task = request.task;
+        let grant = client.matched(request).await.unwrap();
+        say(client, task, grant.candidates[0].node, None).await;
+        let Some(audit) = grant.audit else { continue };
+        assert_eq!(audit.referees.len(), 2, "one referee alone decides nothing");
+        let node = |errand: &Errand| errand.candidate.node;
+        assert!(node(&audit.referees[0]) != node(&audit.referees[1]));
+        // Nothing is said of the subject: it is due again.
+        say(client, audit.subject.task, node(&audit.subject), None).await;
+        if let Some(errand) = audit.referees.into_iter().find(|errand| node(errand) == referee) {
+            return errand;
+        }
+    }
+    panic!("no audit with that referee");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_referee_that_two_clients_find_to_be_the_odd_one_out_is_ejected() {
+    let pool = Pool::new().await;
+    let mut nodes = Vec::new();
+    for _ in 0..3 {
+        let mut node = pool.node().await;
+        node.say(&FromNode::State(node.state(64, 0))).await;
+        pool.until(node.id(), |row| row.slots == 64).await;
+        nodes.push(node);
+    }
+    let liar = nodes[0].id();
+    for (client, ejected) in [(pool.client().await, false), (pool.client().await, true)] {
+        // That it scores as others do is no merit.
+        let errand = audit_with_referee(&client, liar).await;
+        say(&client, errand.task, liar, Some(AuditVerdict { passed: true, distance_milli: 10 })).await;
+        assert_eq!(pool.orchestrator.metrics().audits_passed, 0);
+        let errand = audit_with_referee(&client, liar).await;
+        say(&client, errand.task, liar, Some(AuditVerdict { passed: false, distance_milli: 400 })).await;
+        assert_eq!(pool.row(liar).unwrap().hold.is_some_and(|hold| hold.code() == "ejected"), ejected);
+    }
+    assert!(nodes[1..].iter().all(|node| pool.row(node.id()).unwrap().hold.is_none()));
 }

@@ -9,7 +9,7 @@ use protocol::{
     grant::{Grant, RefusalKind},
     hold::Hold,
     ids::{NodeId, TaskId},
-    link::{Answer, AuditVerdict, End, FromNode, Outcome, Question},
+    link::{Answer, AuditVerdict, End, FromNode, NodeState, Outcome, Question},
 };
 use std::time::Duration;
 use trust::{
@@ -58,7 +58,8 @@ async fn an_outcome_is_believed_of_whom_the_task_was_granted_to_and_once() {
     for _ in 0..50 {
         say(&client, died.clone()).await;
     }
-    let metrics = pool.orchestrator.metrics();
+    // It is judged when it is known whether the machine went.
+    let metrics = pool.until_counted(|metrics| metrics.outcomes_failed > 0).await;
     assert_eq!((metrics.outcomes, metrics.outcomes_failed, metrics.outcomes_unknown), (1, 1, 52));
 }
 
@@ -68,7 +69,7 @@ async fn a_lying_client_turns_a_node_away_from_itself_only() {
     let (node, liar, honest) = (pool.node().await, pool.client().await, pool.client().await);
     let mut lies = 0;
     let reasons = loop {
-        match one(&liar, End::Died).await {
+        match one(&liar, End::Corrupt).await {
             Ok(_) => lies += 1,
             Err(reasons) => break reasons,
         }
@@ -93,7 +94,7 @@ async fn several_clients_eject_a_node_after_five_failures() {
             if pool.row(node.id()).unwrap().hold.is_some() {
                 break 'all;
             }
-            one(&client, End::Stalled).await.unwrap();
+            one(&client, End::Corrupt).await.unwrap();
             failures += 1;
         }
     }
@@ -129,7 +130,8 @@ async fn one_client_s_word_and_a_failed_trial_eject() {
     let row = pool.until(good.id(), |row| row.hold.is_some()).await;
     assert_eq!(row.hold.unwrap().code(), "ejected");
     let metrics = pool.until_counted(|metrics| metrics.ejections > 0).await;
-    assert_eq!((metrics.trials_failed, metrics.ejections), (1, 1));
+    assert_eq!(metrics.ejections, 1);
+    assert!(metrics.trials_failed > 0, "no words alone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -183,4 +185,39 @@ async fn audits_are_a_small_share_and_look_like_tasks() {
     for _ in 0..100 {
         assert!(one(&client, End::Completed).await.unwrap().audit.is_none());
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_hands_a_task_back_and_stays_has_failed_it() {
+    let pool = Pool::new().await;
+    let (mut node, client) = (pool.node().await, pool.client().await);
+    one(&client, End::HandedBack).await.unwrap();
+    assert_eq!(pool.until_counted(|metrics| metrics.outcomes_failed > 0).await.outcomes_departed, 0);
+    let request = request("default");
+    let task = request.task;
+    client.matched(request).await.unwrap();
+    let rule = "the owner is here".to_owned();
+    node.say(&FromNode::State(NodeState { hold: Some(Hold::Owner { rule, lifts_unix_ms: None }), ..node.state(4, 0) }))
+        .await;
+    pool.until(node.id(), |row| row.hold.is_some()).await;
+    say(&client, outcome(task, node.id(), End::HandedBack)).await;
+    let metrics = pool.until_counted(|metrics| metrics.outcomes_departed > 0).await;
+    assert_eq!((metrics.outcomes_departed, metrics.outcomes_failed), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_link_that_replaces_another_is_a_departure() {
+    let pool = Pool::new().await;
+    let (node, client) = (pool.node().await, pool.client().await);
+    for _ in 0..3 {
+        one(&client, End::Completed).await.unwrap();
+    }
+    let request = request("default");
+    let task = request.task;
+    client.matched(request).await.unwrap();
+    let mut back = crate::machines::Node::join(&pool.ticket, &node.link.key).await.unwrap();
+    back.say(&FromNode::State(back.state(4, 0))).await;
+    say(&client, outcome(task, node.id(), End::Died)).await;
+    let metrics = pool.until_counted(|metrics| metrics.outcomes_departed + metrics.outcomes_failed > 0).await;
+    assert_eq!((metrics.outcomes_departed, metrics.outcomes_failed), (1, 0));
 }

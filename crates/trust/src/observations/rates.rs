@@ -32,11 +32,6 @@ impl Rates {
         Self { prefill_milli: decode * SCEPTICAL_PREFILL_PER_DECODE, decode_milli: [decode; 4] }
     }
 
-    /// Whether the least that matching needs was measured.
-    pub fn is_measured(&self) -> bool {
-        self.prefill_milli > 0 && self.decode_milli[0] > 0
-    }
-
     /// Milliseconds to read a prompt of this many tokens, alone. Infinite where nothing was measured.
     pub fn prefill_ms(&self, tokens: u32) -> f64 {
         f64::from(tokens) * 1e6 / f64::from(self.prefill_milli)
@@ -66,11 +61,6 @@ impl Rates {
             }
         }
         below_ms * f64::from(streams) / f64::from(below)
-    }
-
-    /// Tokens per second of all streams together, where this many run.
-    pub fn decode_per_s(&self, streams: u32) -> f64 {
-        f64::from(streams.max(1)) * 1000.0 / self.step_ms(streams)
     }
 
     /// Refines a measured rate of writing with what a task showed: an eighth of the weight for the batch that is

@@ -53,6 +53,40 @@ fn frames_out_of_place_are_found() {
 }
 
 #[test]
+fn an_answer_has_no_more_text_than_its_tokens() {
+    let mut progress = Progress::new(&chat(None));
+    let mut cursor = progress.cursor();
+    progress.take(&mut cursor, started()).unwrap();
+    assert!(progress.take(&mut cursor, tokens(&[1], &"x".repeat(4097))).is_err(), "too long for one token");
+    let mut without = tokens(&[1, 2], "x");
+    if let Frame::Tokens { log_probs, .. } = &mut without {
+        log_probs.pop();
+    }
+    assert!(progress.take(&mut cursor, without).is_err(), "each has its log-probability");
+    progress.take(&mut cursor, tokens(&[1], "x")).unwrap();
+    assert_eq!(progress.take(&mut cursor, tokens(&[], "y")), Ok(Step::Advances(tokens(&[], "y"))), "the last text");
+    assert!(progress.take(&mut cursor, tokens(&[], "z")).is_err(), "there is one last text");
+    assert!(progress.take(&mut cursor, tokens(&[2], "z")).is_err(), "and no token behind it");
+
+    let mut second = progress.cursor();
+    progress.take(&mut second, started()).unwrap();
+    progress.take(&mut second, tokens(&[], "kept back")).unwrap();
+    progress.take(&mut second, tokens(&[2], "z")).unwrap();
+    progress.take(&mut second, tokens(&[], "end")).unwrap();
+    assert!(matches!(progress.take(&mut second, done(3, 2)), Ok(Step::Ends(_))));
+}
+
+#[test]
+fn an_answer_without_a_bound_has_one() {
+    let mut progress = Progress::new(&chat(None));
+    let mut cursor = progress.cursor();
+    progress.take(&mut cursor, started()).unwrap();
+    let most = vec![7; limits::RESUME_TOKENS_MAX];
+    progress.take(&mut cursor, tokens(&most, "x")).unwrap();
+    assert!(progress.take(&mut cursor, tokens(&[7], "x")).is_err());
+}
+
+#[test]
 fn vectors_are_shown_once_and_all_of_them() {
     let mut progress = Progress::new(&Task::Embedding { inputs: vec!["a".to_owned(), "b".to_owned()] });
     let vector = |index| Frame::Embedding { index, vector: vec![1.0] };

@@ -1,20 +1,23 @@
 //! What happens to an answer when a node, or a way to one, is lost.
 
-use super::{AskError, Ending, Flow, LOSSES_MAX, Lane, Relay, Running, Side, SourceError, TaskError};
+use super::{AskError, Author, Ending, Failover, Flow, LOSSES_MAX, Lane, Running, Side, SourceError, TaskError};
 use crate::matching;
 use protocol::{grant::Purpose, limits, link::End};
 use std::{ops::ControlFlow, time::Instant};
 
-impl Relay {
+impl Failover {
     /// The worker says that it failed.
     pub(super) fn failed(&mut self, side: Side, error: TaskError) -> Flow {
         match error {
             TaskError::ShuttingDown => self.lost(side, SourceError::HandedBack),
-            // What one worker refuses after another has begun is that worker's fault: its context may be shorter.
             TaskError::ContextExceeded { .. } | TaskError::Invalid { .. } | TaskError::Unsupported { .. }
                 if side == Side::Current && !self.progress.has_advanced() =>
             {
                 self.refused(error)
+            }
+            // Its context may be shorter, or what it is to go on from is no answer of the model.
+            TaskError::ContextExceeded { .. } | TaskError::Invalid { .. } | TaskError::Unsupported { .. } => {
+                self.lost(side, SourceError::Declined(error))
             }
             error => self.lost(side, SourceError::Failed(error)),
         }
@@ -25,7 +28,7 @@ impl Relay {
     fn refused(&mut self, error: TaskError) -> Flow {
         let is_second = self.refusal.is_some();
         let first = self.refusal.get_or_insert(error).clone();
-        if is_second || self.challenger.is_some() || !self.shared.budgets.may_retry() {
+        if is_second || self.challenger.is_some() || !self.shared.second_tries.may_retry() {
             return ControlFlow::Break(Ending::Refused(first));
         }
         if let Some(Running { attempt, .. }) = self.current.take().and_then(Lane::into_running) {
@@ -45,9 +48,21 @@ impl Relay {
         let Running { attempt, .. } = running;
         let node = attempt.node();
         tracing::debug!(node = %node.short(), %error, "a node was lost");
-        attempt.end(error.end());
+        if attempt.first_token().is_some() && self.progress.tokens() > 0 {
+            self.author = Some(Author::gone(attempt, error.end()));
+        } else {
+            attempt.end(error.end());
+        }
         self.reasons.add(node, &error);
         matching::exclude(&mut self.failed, node);
+        if let (SourceError::Declined(_), Some(author)) = (&error, &mut self.author)
+            && author.is_convicted_by(node)
+        {
+            // The reader has them already, so the answer cannot begin anew before them.
+            let tokens_of = author.node().short();
+            self.reasons.add_text(&format!("no other node can go on from the tokens of {tokens_of}"));
+            return ControlFlow::Break(Ending::Broken);
+        }
         if error.is_suspect() {
             self.shared.caller.forget(node);
             if side == Side::Challenger || !self.reported {

@@ -1,8 +1,8 @@
 //! How long first tokens have taken lately, and from when one is late enough for a second node beside the first.
 //!
-//! A hedge at the 95th percentile of the latency costs a few per cent more work and cuts the tail (Dean and Barroso, "The
-//! Tail at Scale", CACM 56(2), 2013). The node's own expectation is the better guess where it is known, because prompts
-//! differ; the percentile keeps a wrong expectation from hedging everything.
+//! A hedge at the 95th percentile of the latency costs a few per cent more work and cuts the tail (Dean and Barroso,
+//! "The Tail at Scale", CACM 56(2), 2013). The node's own expectation is the better guess where it is known, because
+//! prompts differ; the percentile keeps a wrong expectation from hedging everything.
 
 use std::{collections::VecDeque, sync::Mutex, time::Duration};
 
@@ -17,13 +17,13 @@ const UNKNOWN_MIN: Duration = Duration::from_secs(1);
 /// The most: from then on the node is late by any measure.
 const HEDGE_MAX: Duration = Duration::from_secs(10);
 
-/// The first tokens of one client.
+/// The first tokens of one client, and the delay that follows from them.
 #[derive(Default)]
-pub(crate) struct FirstTokens {
+pub(crate) struct HedgeDelay {
     latest: Mutex<VecDeque<Duration>>,
 }
 
-impl FirstTokens {
+impl HedgeDelay {
     /// Notes one.
     pub(crate) fn note(&self, took: Duration) {
         let mut latest = self.latest.lock().expect("no holder of this lock panics");
@@ -64,15 +64,15 @@ mod tests {
     #[test]
     fn what_was_expected_counts_within_what_is_usual() {
         let ms = Duration::from_millis;
-        let first_tokens = FirstTokens::default();
-        assert_eq!(first_tokens.hedge_after(0), ms(1_000));
-        assert_eq!(first_tokens.hedge_after(100), ms(450));
+        let hedge_delay = HedgeDelay::default();
+        assert_eq!(hedge_delay.hedge_after(0), ms(1_000));
+        assert_eq!(hedge_delay.hedge_after(100), ms(450));
         for number in 1..=100 {
-            first_tokens.note(ms(10 * number));
+            hedge_delay.note(ms(10 * number));
         }
-        assert_eq!(first_tokens.hedge_after(100), ms(960), "not before what 95 of 100 took");
-        assert_eq!(first_tokens.hedge_after(2_000), ms(4_250));
-        assert_eq!(first_tokens.hedge_after(0), ms(1_920));
-        assert_eq!(first_tokens.hedge_after(u32::MAX), HEDGE_MAX);
+        assert_eq!(hedge_delay.hedge_after(100), ms(960), "not before what 95 of 100 took");
+        assert_eq!(hedge_delay.hedge_after(2_000), ms(4_250));
+        assert_eq!(hedge_delay.hedge_after(0), ms(1_920));
+        assert_eq!(hedge_delay.hedge_after(u32::MAX), HEDGE_MAX);
     }
 }

@@ -54,9 +54,9 @@ struct Waiting {
     until: Micros,
 }
 
-/// One of the peers.
+/// One of the rivals.
 #[derive(Debug, Clone)]
-pub struct Peer {
+pub struct Rival {
     rule: Rule,
     clients: ClientRules,
     nodes: Vec<Option<Known>>,
@@ -65,7 +65,7 @@ pub struct Peer {
     turn: usize,
 }
 
-impl Peer {
+impl Rival {
     /// The rule, with its clients.
     pub fn new(rule: Rule, clients: ClientRules, seed: u64) -> Self {
         Self {
@@ -140,7 +140,7 @@ fn cost_ms(known: &Known, wish: &Wish) -> f64 {
     3000.0 * pending + 750.0 * pending + backlog / rate * 1000.0 + (prompt / known.prefill + answer / rate) * 1000.0
 }
 
-impl Policy for Peer {
+impl Policy for Rival {
     fn clients(&self) -> ClientRules {
         self.clients
     }

@@ -1,24 +1,48 @@
+//! What nodes are tried with, by audits and by orchestrators' trials alike.
+//!
 //! Tasks that look like anybody's: an opening, a request about a subject, a condition, sometimes a system message or an
-//! earlier turn. The lists multiply to more than 10^10 conversations, and lengths and settings vary as those of askers do,
-//! so that a node can neither learn nor recognise them.
+//! earlier turn. The lists multiply to more than 10^10 conversations, and lengths and settings vary as those of askers
+//! do, so that a node can neither learn nor recognise them.
 
-use protocol::task::{Message, Sampling};
+use protocol::task::{Generation, Message, Sampling, Task};
 
 /// One such task.
-pub(super) struct Canary {
-    pub(super) messages: Vec<Message>,
-    pub(super) max_tokens: u32,
-    pub(super) sampling: Sampling,
+#[derive(Debug, Clone)]
+pub struct Canary {
+    /// The conversation; what is asked comes last.
+    pub messages: Vec<Message>,
+    /// Tokens that its answer may have.
+    pub max_tokens: u32,
+    /// How its tokens are chosen.
+    pub sampling: Sampling,
+}
+
+impl Canary {
+    /// As a chat.
+    pub fn chat(&self) -> Task {
+        Task::Chat { messages: self.messages.clone(), generation: self.generation() }
+    }
+
+    /// As a text to go on with, for a model that does not speak in turns: what was asked last.
+    pub fn completion(&self) -> Task {
+        let prompt = self.messages.last().map(|message| message.content.clone()).unwrap_or_default();
+        Task::Completion { prompt, generation: self.generation() }
+    }
+
+    fn generation(&self) -> Generation {
+        Generation { max_tokens: Some(self.max_tokens), sampling: self.sampling.clone(), ..Generation::default() }
+    }
 }
 
 /// Chance, handed in.
-pub(super) trait Dice {
+pub trait Dice {
     /// A number below `bound`, which is at least 1.
     fn below(&mut self, bound: usize) -> usize;
 }
 
 /// The system's random source.
-pub(super) struct SystemDice;
+#[derive(Debug, Clone, Copy)]
+pub struct SystemDice;
 
 impl Dice for SystemDice {
     fn below(&mut self, bound: usize) -> usize {
@@ -34,7 +58,7 @@ fn one<'a>(dice: &mut impl Dice, of: &[&'a str]) -> &'a str {
 }
 
 /// Draws a task.
-pub(super) fn draw(dice: &mut impl Dice) -> Canary {
+pub fn draw(dice: &mut impl Dice) -> Canary {
     let mut messages = Vec::new();
     let mut say = |role: &str, content: String| messages.push(Message { role: role.to_owned(), content });
     if dice.below(3) == 0 {
@@ -317,12 +341,8 @@ mod tests {
             limits.insert(canary.max_tokens);
             texts.insert(text);
             assert_eq!(canary.messages.last().map(|message| message.role.as_str()), Some("user"));
-            let generation = protocol::task::Generation {
-                max_tokens: Some(canary.max_tokens),
-                sampling: canary.sampling,
-                ..Default::default()
-            };
-            protocol::task::Task::Chat { messages: canary.messages, generation }.check().unwrap();
+            canary.chat().check().unwrap();
+            canary.completion().check().unwrap();
         }
         assert!(texts.len() > 1_990, "{} of 2000 differ", texts.len());
         assert!(lengths.len() > 200 && limits.len() > 50 && turns.len() == 4, "{lengths:?} {limits:?} {turns:?}");

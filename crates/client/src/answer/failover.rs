@@ -7,6 +7,7 @@
 //! done would be lost with it. What bounds it is [`LOSSES_MAX`] nodes in a row that took the task and brought nothing (a
 //! task that kills workers must not walk through the pool), and the patience of the client.
 
+mod author;
 mod loss;
 mod reasons;
 mod timing;
@@ -21,6 +22,7 @@ use crate::{
     direct::{Sign, SourceError},
     matching,
 };
+use author::Author;
 use protocol::{
     grant::{ModelRef, Purpose},
     ids::{ModelDigest, NodeId},
@@ -51,7 +53,7 @@ pub(crate) struct Question {
 
 type Frames = mpsc::Sender<Result<Frame, AskError>>;
 
-pub(super) struct Relay {
+pub(super) struct Failover {
     shared: Arc<Shared>,
     question: Question,
     frames: Frames,
@@ -67,6 +69,8 @@ pub(super) struct Relay {
     reasons: Reasons,
     /// Why the task cannot be answered, in the word of the first worker that said so.
     refusal: Option<TaskError>,
+    /// Who wrote the last tokens, once it is gone and until another has gone on from them.
+    author: Option<Author>,
     /// Nodes lost since the last progress.
     losses: u32,
     /// Since when no node is known to be at work.
@@ -87,7 +91,7 @@ enum Side {
     Challenger,
 }
 
-impl Relay {
+impl Failover {
     pub(super) fn new(
         shared: Arc<Shared>,
         question: Question,
@@ -108,6 +112,7 @@ impl Relay {
             failed: Vec::new(),
             reasons: Reasons::default(),
             refusal: None,
+            author: None,
             losses: 0,
             waiting_since: None,
             current_backoff: Backoff::up_to(timing::RESUME_PAUSE_MAX),
@@ -118,7 +123,7 @@ impl Relay {
     }
 
     pub(super) async fn run(mut self) {
-        self.shared.budgets.note_task();
+        self.shared.second_tries.note_task();
         self.current = Some(self.lane(Purpose::First));
         loop {
             let wake_at = self.wake_at();
@@ -290,6 +295,7 @@ impl Relay {
     fn won(&mut self, side: Side) {
         let now = Instant::now();
         (self.losses, self.waiting_since, self.reported, self.refusal) = (0, None, false, None);
+        self.author = None;
         self.challenger_backoff.reset();
         self.current_backoff.reset();
         let Some(challenger) = self.challenger.take() else { return };
@@ -303,7 +309,7 @@ impl Relay {
             self.moved_to(node);
         }
         if let Some(beaten) = beaten.and_then(Lane::into_running) {
-            let late = now >= beaten.pace.silent_at().min(beaten.pace.late_at());
+            let late = beaten.pace.was_overtaken_late(now);
             if late {
                 matching::exclude(&mut self.failed, beaten.attempt.node());
             }
@@ -320,7 +326,7 @@ impl Relay {
                 self.challenger = None;
                 if let Some(Running { attempt, source, .. }) = self.current.take().and_then(Lane::into_running) {
                     if let Some(took) = attempt.first_token().filter(|_| !self.has_moved()) {
-                        self.shared.first_tokens.note(took);
+                        self.shared.hedge_delay.note(took);
                     }
                     attempt.end(End::Completed);
                     source.finish().await;

@@ -9,7 +9,7 @@ const PUBLIC_MS: u64 = 60_000;
 
 /// The owner's claims. Several can stand at once.
 #[derive(Debug, Default)]
-pub(crate) struct Claim {
+pub(crate) struct OwnerHold {
     /// The process ends.
     ending: bool,
     /// What runs may finish.
@@ -24,7 +24,7 @@ struct Paused {
     until_unix_ms: Option<u64>,
 }
 
-impl Claim {
+impl OwnerHold {
     /// Why no work is taken, if so.
     pub(crate) fn hold(&self) -> Option<Hold> {
         if self.ending {
@@ -64,11 +64,11 @@ impl Shared {
     /// A rule of the owner's is broken, or none any more.
     pub(crate) fn set_rule(&self, hold: Option<Hold>) {
         let mut state = self.lock();
-        let is_same = match (&state.claim.rule, &hold) {
+        let is_same = match (&state.owner.rule, &hold) {
             (Some(Hold::Owner { rule: before, .. }), Some(Hold::Owner { rule: now, .. })) => before == now,
             (before, now) => before == now,
         };
-        state.claim.rule = hold;
+        state.owner.rule = hold;
         drop(state);
         // When it lifts changes with every key that is pressed; the next heartbeat is soon enough for that.
         if !is_same {
@@ -78,7 +78,7 @@ impl Shared {
 
     pub(crate) fn pause(self: &Arc<Self>, until_unix_ms: Option<u64>) {
         let paused = Some(Paused { until_unix_ms });
-        self.update(|state| state.claim.paused = paused);
+        self.update(|state| state.owner.paused = paused);
         let Some(until_unix_ms) = until_unix_ms else { return };
         let shared = Arc::downgrade(self);
         tokio::spawn(async move {
@@ -90,14 +90,14 @@ impl Shared {
                 }
                 tokio::time::sleep(Duration::from_millis(left_ms.min(1_000))).await;
                 // Ended, resumed, or paused anew.
-                if shared.upgrade().is_none_or(|shared| shared.lock().claim.paused != paused) {
+                if shared.upgrade().is_none_or(|shared| shared.lock().owner.paused != paused) {
                     return;
                 }
             }
             if let Some(shared) = shared.upgrade() {
                 shared.update(|state| {
-                    if state.claim.paused == paused {
-                        state.claim.paused = None;
+                    if state.owner.paused == paused {
+                        state.owner.paused = None;
                     }
                 });
             }
@@ -106,13 +106,13 @@ impl Shared {
 
     pub(crate) fn resume(&self) {
         self.update(|state| {
-            state.claim.paused = None;
-            state.claim.draining = false;
+            state.owner.paused = None;
+            state.owner.draining = false;
         });
     }
 
     pub(crate) fn drain(&self) {
-        self.update(|state| state.claim.draining = true);
+        self.update(|state| state.owner.draining = true);
     }
 }
 
@@ -122,15 +122,15 @@ mod tests {
 
     #[test]
     fn the_strongest_claim_is_named() {
-        let mut claim = Claim { draining: true, ..Claim::default() };
-        assert_eq!((claim.hold(), claim.is_whole(), claim.hands_back()), (Some(Hold::Draining), false, false));
+        let mut owner = OwnerHold { draining: true, ..OwnerHold::default() };
+        assert_eq!((owner.hold(), owner.is_whole(), owner.hands_back()), (Some(Hold::Draining), false, false));
         let rule = Hold::Owner { rule: "somebody is there".to_owned(), lifts_unix_ms: None };
-        claim.rule = Some(rule.clone());
-        assert_eq!((claim.hold(), claim.is_whole()), (Some(rule), true));
-        claim.paused = Some(Paused { until_unix_ms: Some(5) });
-        assert_eq!(claim.hold(), Some(Hold::Paused { until_unix_ms: Some(5) }));
-        claim.end();
-        assert_eq!((claim.hold(), claim.hands_back()), (Some(Hold::Draining), true));
+        owner.rule = Some(rule.clone());
+        assert_eq!((owner.hold(), owner.is_whole()), (Some(rule), true));
+        owner.paused = Some(Paused { until_unix_ms: Some(5) });
+        assert_eq!(owner.hold(), Some(Hold::Paused { until_unix_ms: Some(5) }));
+        owner.end();
+        assert_eq!((owner.hold(), owner.hands_back()), (Some(Hold::Draining), true));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What happens to an answer because time passes.
 
-use super::{Ending, Flow, Lane, Purpose, Relay, Side, SourceError};
+use super::{Ending, Failover, Flow, Lane, Purpose, Side, SourceError};
 use protocol::ids::TaskId;
 use std::{
     ops::ControlFlow,
@@ -15,7 +15,7 @@ const BACKOFF_MIN: Duration = Duration::from_millis(100);
 pub(super) const RESUME_PAUSE_MAX: Duration = Duration::from_secs(2);
 /// The longest before another try to find a node beside one that lives.
 pub(super) const CHALLENGE_PAUSE_MAX: Duration = Duration::from_secs(30);
-/// A relay that has nothing to wait for looks again after this.
+/// A failover that has nothing to wait for looks again after this.
 const IDLE: Duration = Duration::from_secs(3600);
 
 /// Pauses between tries, doubling, each with a random part so that clients that lost the same node do not come together.
@@ -47,8 +47,8 @@ impl Backoff {
     }
 }
 
-impl Relay {
-    /// The next moment at which [`Relay::on_time`] has something to do.
+impl Failover {
+    /// The next moment at which [`Failover::on_time`] has something to do.
     pub(super) fn wake_at(&self) -> Instant {
         let now = Instant::now();
         let patience_ends = self.waiting_since.map(|since| since + self.shared.patience);
@@ -75,7 +75,7 @@ impl Relay {
         }
         let current = self.current.as_ref()?;
         let (asked, expected) = current.asked()?;
-        let hedge = || asked + self.shared.first_tokens.hedge_after(expected.first_token_ms);
+        let hedge = || asked + self.shared.hedge_delay.hedge_after(expected.first_token_ms);
         let wanted = match current.running() {
             Some(running) => {
                 let late = running.pace.late_at().min(running.pace.silent_at());
@@ -125,7 +125,7 @@ impl Relay {
         }
         self.hedged = true;
         // A node that is silent has probably failed; one that is late has not.
-        let allowed = if silent { self.shared.budgets.may_retry() } else { self.shared.budgets.may_hedge() };
+        let allowed = if silent { self.shared.second_tries.may_retry() } else { self.shared.second_tries.may_hedge() };
         if allowed {
             let purpose = if begun || silent { Purpose::Resume } else { Purpose::Hedge };
             self.challenger = Some(self.lane(purpose));

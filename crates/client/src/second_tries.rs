@@ -7,20 +7,20 @@ use std::{
     time::Instant,
 };
 
-/// The budgets of one client.
-pub(crate) struct Budgets {
+/// What one client may do twice.
+pub(crate) struct SecondTries {
     begin: Instant,
     retries: Mutex<Budget>,
     hedges: Mutex<Budget>,
 }
 
-impl Default for Budgets {
+impl Default for SecondTries {
     fn default() -> Self {
         Self { begin: Instant::now(), retries: Mutex::new(Budget::retries()), hedges: Mutex::new(Budget::hedges()) }
     }
 }
 
-impl Budgets {
+impl SecondTries {
     /// A task begins: it pays for a share of a retry and of a hedge.
     pub(crate) fn note_task(&self) {
         lock(&self.retries).deposit();

@@ -29,6 +29,7 @@ fn check(schema: &serde_json::Value, root: &serde_json::Value, value: &serde_jso
                     "string" => value.is_string(),
                     "boolean" => value.is_boolean(),
                     "integer" => value.is_i64() || value.is_u64(),
+                    "number" => value.is_number(),
                     "null" => value.is_null(),
                     other => panic!("{at}: type {other}"),
                 };

@@ -42,8 +42,9 @@ async fn tasks_spread_over_three_nodes() {
         streams.push(stream);
     }
     let active: Vec<u64> = nodes.iter().map(|node| node.status()["active_tasks"].as_u64().unwrap_or(0)).collect();
-    assert_eq!(active.iter().sum::<u64>(), 9, "{active:?}");
-    assert!(active.iter().all(|tasks| (1..=5).contains(tasks)), "spread: {active:?}");
+    // Beside the nine there may be trials and audits, at most one on each.
+    assert!((9..=12).contains(&active.iter().sum::<u64>()), "{active:?}");
+    assert!(active.iter().all(|tasks| (1..=6).contains(tasks)), "spread: {active:?}");
     for mut stream in streams {
         while stream.text().await.is_some() {}
     }

@@ -21,7 +21,7 @@ use trust::MachineKey;
 
 const CANARIES: u64 = 4;
 /// Each canary is paid for by 40 of these.
-const TASKS_MAX: usize = 600;
+const TASKS_MAX: usize = 6_000;
 /// What a busy machine may take from a permit's life before the task comes to its node.
 const SLOW_MS: u64 = 20_000;
 /// The test knows its own tasks by this word; the node does not know that it is one.

@@ -16,14 +16,14 @@ use std::{
 use testbed::{Blow, Daemon, Home, Machine, http, undisturbed};
 use tokio::{sync::Mutex, task::JoinSet};
 
-const MACHINES: usize = 8;
+const MACHINES: usize = 12;
 const ASKERS: u64 = 8;
 const STEP_MS: u64 = 8;
 /// A machine is struck only while this many others stand: that all are gone at once is another test's matter.
 const STANDING_MIN: usize = 3;
 /// A machine is left in peace for so long when it is back. One that fails again and again without completing anything in
 /// between is ejected, and rightly: that is another test's matter too.
-const PEACE: Duration = Duration::from_secs(3);
+const PEACE: Duration = Duration::from_secs(8);
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))

@@ -24,8 +24,8 @@ const AUDIT_AGAIN_MS: u64 = 60 * 1000;
 /// After this time without anything to do, nobody will speak of a node's tasks any more; and of how many.
 const UNSPOKEN_MS: u64 = 30_000;
 const UNSPOKEN_MAX: u32 = 64;
-/// Draws in which referees are looked for.
-const REFEREE_DRAWS: u64 = 4;
+/// Draws in which a subject or referees are looked for.
+const DRAWS: u64 = 4;
 
 /// What a client needs to reach one candidate.
 pub(crate) struct Reachable {
@@ -141,7 +141,11 @@ impl Live {
         let waiting = self.fleet.canaries_due(now, limits::REASONS_MAX);
         let waiting = waiting.into_iter().find(|(node, of)| *of == model && !serves(*node)).map(|(node, _)| node);
         let drawn = || {
-            let node = self.fleet.sample(model, now, entropy).filter(|node| !serves(*node))?;
+            // The one that serves is often the one that is drawn: then another draw.
+            let node = (0..DRAWS).find_map(|draw| {
+                let entropy = entropy.rotate_left(16 * draw as u32) ^ draw;
+                self.fleet.sample(model, now, entropy).filter(|node| !serves(*node))
+            })?;
             let due = now.steady_ms >= self.nodes.get(&node)?.audit_due_steady_ms;
             (due || anyway).then_some(node)
         };
@@ -166,7 +170,7 @@ impl Live {
     /// Up to [`limits::REFEREES_MAX`] nodes with a good record that serve the same model.
     pub(crate) fn referees(&mut self, model: ModelDigest, subject: NodeId, now: Now, entropy: u64) -> Vec<Named> {
         let mut found: Vec<NodeId> = Vec::new();
-        for draw in 0..REFEREE_DRAWS {
+        for draw in 0..DRAWS {
             let drawn = self.fleet.sample(model, now, entropy.rotate_left(16 * draw as u32) ^ draw);
             found.extend(drawn.filter(|node| *node != subject && !found.contains(node)));
         }

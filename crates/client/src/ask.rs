@@ -15,12 +15,15 @@ pub struct AskOptions {
     pub priority: Priority,
     /// How long it waits for a place, in milliseconds. Where that is too short, it is told at once.
     pub wait_ms_max: u32,
+    /// Whether, now and then, one more worker may read the task with its answer, under the same policy as one that takes
+    /// over: only so it is found out who answers with another model.
+    pub audit: bool,
 }
 
 impl Default for AskOptions {
-    /// Interactive, and 10 s.
+    /// Interactive, 10 s, and audited now and then.
     fn default() -> Self {
-        Self { priority: Priority::Interactive, wait_ms_max: WAIT_MS_MAX }
+        Self { priority: Priority::Interactive, wait_ms_max: WAIT_MS_MAX, audit: true }
     }
 }
 

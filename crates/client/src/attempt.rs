@@ -90,9 +90,7 @@ impl Attempt {
             end,
             prompt_tokens: self.prompt_tokens,
             completion_tokens: u32::try_from(self.completion_tokens).unwrap_or(u32::MAX),
-            // 0 means that there was none.
-            first_token_ms: self.first_token().map_or(0, |took| milliseconds(took).max(1)),
-            generation_ms: milliseconds(generation),
+            generation_ms: u32::try_from(generation.as_millis()).unwrap_or(u32::MAX),
             audit,
         });
     }
@@ -104,8 +102,4 @@ impl Drop for Attempt {
             self.tell(End::Cancelled, None);
         }
     }
-}
-
-fn milliseconds(duration: Duration) -> u32 {
-    u32::try_from(duration.as_millis()).unwrap_or(u32::MAX)
 }

@@ -1,8 +1,9 @@
-//! What nodes are tried with, by audits and by orchestrators' trials alike.
+//! What nodes are tried with that serve nobody, by clients' audits and by orchestrators' trials alike.
 //!
 //! Tasks that look like anybody's: an opening, a request about a subject, a condition, sometimes a system message or an
-//! earlier turn. The lists multiply to more than 10^10 conversations, and lengths and settings vary as those of askers
-//! do, so that a node can neither learn nor recognise them.
+//! earlier turn. The lists multiply to more than 10^10 conversations, so no answer to them can be kept ready, and lengths
+//! and settings vary as those of askers do. Their grammar stands here for everybody to read, though: a worker that looks
+//! at its prompts can recognise it. Therefore nodes that serve users are audited by what they answer to users.
 
 use protocol::task::{Generation, Message, Sampling, Task};
 

@@ -26,7 +26,6 @@ mod source;
 pub(crate) use source::Sign;
 pub use source::{Source, SourceError};
 
-use crate::clock;
 use connections::Connections;
 use protocol::{
     grant::{Candidate, Policy},
@@ -36,8 +35,12 @@ use protocol::{
     sealing::{self, SealError, SealedTask},
     stream::{Refused, Reply, SILENCE_MS_MAX},
     task::Task,
+    time::unix_ms,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::time::timeout;
 use transport::{Boxed, ReceiveError, Receiver, SendError, Sender, Transport};
 use trust::evidence::{self, EvidenceError};
@@ -150,7 +153,7 @@ impl Caller {
             if shared.strangers.contains(&candidate.node) {
                 return Err(StartError::Orchestrator);
             }
-            let now = clock::unix_ms();
+            let now = unix_ms(SystemTime::now());
             let key = evidence::verify(&candidate.evidence, candidate.node, model, &shared.policy, now)?;
             let (sealed, opener) = sealing::seal_task(&key, id, task)?;
             let sent = timeout(SEND_TIME_MAX, shared.send(candidate, &sealed)).await.unwrap_or(Err(StartError::Silent));

@@ -29,24 +29,22 @@
 //! | file | what it is about |
 //! |---|---|
 //! | `direct` | one task to one node |
-//! | `ask` | what the asker may ask for: priority and patience |
+//! | `ask` | what the asker may ask for: priority, patience, audits |
 //! | `answer` | one stream from whichever nodes it takes: `failover`, `lane`, `pace`, `progress` |
 //! | `attempt` | how one node did with a task, as orchestrators are told |
 //! | `hedge_delay` | when a first token is late enough for a second node |
 //! | `second_tries` | budgets for what is done twice |
-//! | `audit` | trying nodes with tasks whose answers others can check |
-//! | `canary_prompts` | the tasks of audits and of orchestrators' trials |
+//! | `audit` | having others read what a node answered: to this asker, or to a canary |
+//! | `canary_prompts` | canaries: the tasks of nodes that serve nobody, and of orchestrators' trials |
 //! | `link`, `orchestrator` | the connection to an orchestrator, and which of them it is |
 //! | `matching`, `notices` | what orchestrators are asked and told |
 //! | `error` | why nothing is answered |
-//! | `clock` | the time |
 
 mod answer;
 mod ask;
 mod attempt;
 mod audit;
 pub mod canary_prompts;
-mod clock;
 pub mod direct;
 mod error;
 mod hedge_delay;
@@ -99,10 +97,12 @@ pub struct ClientConfig {
     pub listen: Listen,
     /// How long an answer that has begun waits while no node goes on with it, before it is an error.
     pub patience: Duration,
+    /// Whether others may read answers now and then ([`AskOptions::audit`]); `false`: none of this client's.
+    pub audit: bool,
 }
 
 impl ClientConfig {
-    /// A client with the default policy and 30 s of patience, on the interfaces that the ticket's addresses need.
+    /// A client with the default policy, audits and 30 s of patience, on the interfaces that the ticket's addresses need.
     pub fn new(key: MachineKey, ticket: Ticket) -> Self {
         let mut addresses = ticket.orchestrators.iter().flat_map(|orchestrator| &orchestrator.addresses);
         let listen = if addresses.all(|address| address.ip().is_loopback()) {
@@ -110,7 +110,7 @@ impl ClientConfig {
         } else {
             Listen::Network { port: 0 }
         };
-        Self { key, ticket, policy: Policy::default(), listen, patience: PATIENCE }
+        Self { key, ticket, policy: Policy::default(), listen, patience: PATIENCE, audit: true }
     }
 }
 
@@ -144,6 +144,7 @@ pub(crate) struct Shared {
     pub(crate) caller: Caller,
     pub(crate) policy: Policy,
     pub(crate) patience: Duration,
+    pub(crate) may_audit: bool,
     pub(crate) notices: notices::Notices,
     pub(crate) second_tries: second_tries::SecondTries,
     pub(crate) hedge_delay: hedge_delay::HedgeDelay,
@@ -179,6 +180,7 @@ impl Client {
             caller,
             policy: config.policy,
             patience: config.patience,
+            may_audit: config.audit,
             second_tries: second_tries::SecondTries::default(),
             hedge_delay: hedge_delay::HedgeDelay::default(),
             audits: audit::Audits::default(),

@@ -93,12 +93,7 @@ impl Orchestrators {
 
     async fn introduce(&self, connection: Connection) -> Result<Connection, LinkError> {
         let (mut sender, mut receiver) = connection.open_stream().await?;
-        let hello = Hello {
-            pool: self.ticket.pool,
-            secret: self.ticket.secret,
-            role: Role::Client,
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
+        let hello = Hello { pool: self.ticket.pool, secret: self.ticket.secret, role: Role::Client };
         sender.message(&hello, LIMIT).await?;
         sender.finish();
         let reply = timeout(ANSWER_TIME_MAX, receiver.message(LIMIT));

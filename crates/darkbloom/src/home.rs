@@ -2,7 +2,7 @@
 
 use crate::failure::Failure;
 use etcetera::{AppStrategy, AppStrategyArgs};
-use owner::{LendSettings, Purpose, settings};
+use owner::{ClientSettings, LendSettings, Purpose, settings};
 use protocol::{hold::Hold, ticket::Ticket};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -211,13 +211,22 @@ impl Home {
 
     /// What the owner allows; a home without the file has the defaults.
     pub fn lend_settings(&self, purpose: Purpose) -> Result<LendSettings, Failure> {
+        self.settings(|text| settings::from_toml(text, purpose))
+    }
+
+    /// How this machine asks.
+    pub fn client_settings(&self) -> Result<ClientSettings, Failure> {
+        self.settings(settings::client_from_toml)
+    }
+
+    fn settings<T>(&self, read: impl FnOnce(&str) -> Result<T, settings::SettingsError>) -> Result<T, Failure> {
         let path = self.config();
         let text = match fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             Err(error) => return Err(Failure::new(format!("{}: {error}", path.display()))),
         };
-        settings::from_toml(&text, purpose).map_err(|error| {
+        read(&text).map_err(|error| {
             let remedy = error.remedy();
             Failure::new(format!("{}: {error}", path.display())).hint(remedy)
         })

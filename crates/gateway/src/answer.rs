@@ -7,12 +7,12 @@ use crate::{
 };
 use client::AskError;
 use futures_util::StreamExt;
-use protocol::task::{Finish, Frame, Task, Usage};
-use serde::Serialize;
-use std::{
-    sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+use protocol::{
+    task::{Finish, Frame, Task, Usage},
+    time::unix_ms,
 };
+use serde::Serialize;
+use std::{sync::Arc, time::SystemTime};
 
 /// Sends a task and waits until its worker has begun. What goes wrong before is an error with an HTTP status.
 pub(crate) async fn begin(asker: Arc<dyn Asker>, model: String, task: Task) -> Result<Answer, AskError> {
@@ -111,7 +111,7 @@ impl Heading {
         Self {
             id: format!("{id_prefix}-{}", answer.task),
             object,
-            created: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            created: unix_ms(SystemTime::now()) / 1_000,
             model: answer.model.clone(),
             system_fingerprint: format!("fp_{}", answer.node.short()),
         }

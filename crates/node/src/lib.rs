@@ -22,7 +22,6 @@
 //! * when the owner takes the machine back ([`Node::hold_back`], [`Node::pause`]), the worker is killed and every task is
 //!   handed back to its asker (promise P9).
 
-mod clock;
 mod link;
 mod memory;
 mod owner_hold;

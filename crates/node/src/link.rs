@@ -102,12 +102,7 @@ async fn establish(
     let connection = transport.connect(orchestrator.id, &orchestrator.addresses, ALPN).await?;
     let (mut sender, mut receiver) = connection.open_stream().await?;
     let ticket = &shared.config.ticket;
-    let hello = Hello {
-        pool: ticket.pool,
-        secret: ticket.secret,
-        role: Role::Node,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let hello = Hello { pool: ticket.pool, secret: ticket.secret, role: Role::Node };
     sender.message(&hello, LIMIT).await?;
     let reply = tokio::time::timeout(WELCOME_TIME_MAX, receiver.message(LIMIT));
     match reply.await.map_err(|_| LinkError::Silent)?? {

@@ -1,8 +1,11 @@
 //! What the owner claims back: the whole machine at once, or just no new work.
 
-use crate::{clock, state::Shared};
-use protocol::hold::Hold;
-use std::{sync::Arc, time::Duration};
+use crate::state::Shared;
+use protocol::{hold::Hold, time::unix_ms};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 /// What is told to the pool is this coarse: when somebody last touched a key is nobody's business.
 const PUBLIC_MS: u64 = 60_000;
@@ -84,7 +87,7 @@ impl Shared {
         tokio::spawn(async move {
             // In steps: a machine that sleeps, or whose clock is set, must not be paused for longer than it was told.
             loop {
-                let left_ms = until_unix_ms.saturating_sub(clock::unix_ms());
+                let left_ms = until_unix_ms.saturating_sub(unix_ms(SystemTime::now()));
                 if left_ms == 0 {
                     break;
                 }

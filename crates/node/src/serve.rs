@@ -1,6 +1,6 @@
 //! Clients: one connection each, one stream for each task.
 
-use crate::{clock, state::Shared, worker::TaskEvent};
+use crate::{state::Shared, worker::TaskEvent};
 use protocol::{
     grant::Permit,
     hold::Hold,
@@ -8,13 +8,14 @@ use protocol::{
     sealing::SealedTask,
     signed::Signed,
     stream::{Refused, Reply},
+    time::unix_ms,
 };
 use std::{
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
@@ -134,7 +135,7 @@ async fn read<T: serde::de::DeserializeOwned>(receiver: &mut Receiver, limit: us
 }
 
 fn check_permit(shared: &Shared, client: NodeId, signed: &Signed<Permit>) -> Result<Permit, Refused> {
-    let now_unix_ms = clock::unix_ms();
+    let now_unix_ms = unix_ms(SystemTime::now());
     let expected = permit::Expected { pool: shared.config.ticket.pool, client, node: shared.id };
     let orchestrators = shared.lock().orchestrators.clone();
     let permit = permit::verify(signed, &orchestrators, &expected, now_unix_ms)

@@ -1,7 +1,7 @@
 //! What the parts of a node share: one small state behind one lock, and a signal when it changes.
 
 use crate::{
-    NodeConfig, clock,
+    NodeConfig,
     owner_hold::{self, OwnerHold},
     permits::UsedPermits,
     worker::WorkerHandle,
@@ -15,11 +15,13 @@ use protocol::{
     link::{NodeState, WorkerState},
     sealing::SealingKey,
     signed::Signed,
+    time::unix_ms,
 };
 use std::{
     collections::HashMap,
     net::SocketAddr,
     sync::{Mutex, MutexGuard},
+    time::SystemTime,
 };
 use tokio::sync::watch;
 
@@ -187,7 +189,7 @@ impl Shared {
     pub(crate) fn renew_evidence(&self, new_keys: Option<Vec<SealingKey>>) {
         let mut state = self.lock();
         let Worker::Ready(worker) = &mut state.worker else { return };
-        let due = worker.evidence_expires_unix_ms < clock::unix_ms() + limits::EVIDENCE_LIFETIME_MS / 2;
+        let due = worker.evidence_expires_unix_ms < unix_ms(SystemTime::now()) + limits::EVIDENCE_LIFETIME_MS / 2;
         if new_keys.is_none() && !due {
             return;
         }
@@ -200,7 +202,7 @@ impl Shared {
     }
 
     fn evidence(&self, keys: &[SealingKey]) -> (Signed<WorkerEvidence>, u64) {
-        let issued_unix_ms = clock::unix_ms();
+        let issued_unix_ms = unix_ms(SystemTime::now());
         let expires_unix_ms = issued_unix_ms + limits::EVIDENCE_LIFETIME_MS;
         let evidence = WorkerEvidence {
             node: self.id,

@@ -1,6 +1,6 @@
 //! Clients with a link: how many links each has, how many reports it may still make, and how often it may ask again.
 
-use crate::{rate::Bucket, shared::Shared};
+use crate::shared::Shared;
 use protocol::{grant::Purpose, ids::NodeId, limits};
 use scheduler::Budget;
 use std::{collections::HashMap, sync::Arc};
@@ -14,7 +14,7 @@ pub(crate) struct Clients(HashMap<NodeId, Client>);
 
 struct Client {
     links: usize,
-    reports: Bucket,
+    reports: Budget,
     retries: Budget,
     hedges: Budget,
     resumes: Budget,
@@ -24,11 +24,11 @@ struct Client {
 const RESUMES: (u64, u64, u64) = (1_000, 1_000, 64);
 
 impl Client {
-    fn new(now_steady_ms: u64) -> Self {
+    fn new() -> Self {
         let (share_milli, reserve_milli_per_s, held_max) = RESUMES;
         Self {
             links: 0,
-            reports: Bucket::new(REPORTS_BURST, REPORTS_PER_SECOND, now_steady_ms),
+            reports: Budget::per_second(REPORTS_PER_SECOND, REPORTS_BURST),
             retries: Budget::retries(),
             hedges: Budget::hedges(),
             resumes: Budget::new(share_milli, reserve_milli_per_s, held_max),
@@ -59,7 +59,7 @@ impl Clients {
 
     /// Whether this client may report now; counts as one report.
     pub(crate) fn may_report(&mut self, client: NodeId, now_steady_ms: u64) -> bool {
-        self.0.get_mut(&client).is_some_and(|client| client.reports.take(now_steady_ms))
+        self.0.get_mut(&client).is_some_and(|client| client.reports.withdraw(now_steady_ms))
     }
 }
 
@@ -72,9 +72,8 @@ pub(crate) struct ClientLink {
 impl ClientLink {
     /// Counts a link; `None` where the client has too many.
     pub(crate) fn enter(shared: &Arc<Shared>, client: NodeId) -> Option<Self> {
-        let now = shared.now().steady_ms;
         let mut clients = shared.clients();
-        let entry = clients.0.entry(client).or_insert_with(|| Client::new(now));
+        let entry = clients.0.entry(client).or_insert_with(Client::new);
         if entry.links >= limits::LINKS_PER_CLIENT_MAX {
             return None;
         }

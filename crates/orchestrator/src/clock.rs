@@ -1,5 +1,5 @@
 use scheduler::Now;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 /// The one place that reads clocks.
 #[derive(Debug)]
@@ -23,8 +23,7 @@ pub(crate) fn instant() -> Instant {
 }
 
 pub(crate) fn unix_ms() -> u64 {
-    // A clock before 1970 is as wrong as one at 1970.
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, millis)
+    protocol::time::unix_ms(SystemTime::now())
 }
 
 pub(crate) fn millis(duration: Duration) -> u64 {

@@ -2,9 +2,13 @@
 //!
 //! A client that says that a node failed may be right, may have a bad path to it, or may lie. So its word turns the
 //! node away from *it*: after two failures in a row for a while, each further one for longer, and after five until the
-//! node passes a trial or links anew: a lid that closes over eight tasks is no malice. That costs a liar its own choice
-//! and nobody else's, and a node that fails everything gets at most five tasks of one client. What it does to the
-//! others is the matter of [`crate::outcomes`].
+//! node passes a trial or links anew. That costs a liar its own choice and nobody else's, and a node that fails
+//! everything gets at most five tasks of one client. What it does to the others is the matter of [`crate::outcomes`].
+//!
+//! * **One crash is one failure.** Of a node that had completed tasks, what was granted before its first failure in a row
+//!   and fails too fell with it: a lid that closes over eight tasks is no malice.
+//! * **Need goes before grudge.** A client that finds no place elsewhere is sent to a node that failed it less than five
+//!   times as soon as [`RESTED_MS`] have passed: to wait longer for it is for those who have others.
 
 use protocol::ids::NodeId;
 use std::collections::HashMap;
@@ -12,7 +16,9 @@ use std::collections::HashMap;
 /// Failures in a row after which a client is not sent to a node again, until a trial says better.
 const FAILURES_MAX: u32 = 5;
 /// How long a node is avoided after so many failures in a row.
-const AVOIDED_MS: [u64; 5] = [0, 0, 5_000, 30_000, 120_000];
+const AVOIDED_MS: [u64; 5] = [0, 0, RESTED_MS, 30_000, 120_000];
+/// How long at least, whoever needs it.
+const RESTED_MS: u64 = 5_000;
 /// A failure is forgotten after this time; a node that was given up, after a day.
 const KEPT_MS: u64 = 60 * 60 * 1000;
 const GIVEN_UP_KEPT_MS: u64 = 24 * KEPT_MS;
@@ -25,16 +31,51 @@ const CLIENTS_MAX: usize = 1 << 14;
 struct Grudge {
     failures: u32,
     last_steady_ms: u64,
+    // What was granted until then fell with the first failure; `None`: nothing did, each is one.
+    fell: Option<u64>,
 }
 
 impl Grudge {
-    fn is_avoided(&self, now_steady_ms: u64) -> bool {
-        let passed_ms = now_steady_ms.saturating_sub(self.last_steady_ms);
-        match AVOIDED_MS.get(self.failures as usize) {
-            Some(avoided_ms) => passed_ms < *avoided_ms,
-            None => true,
-        }
+    /// Until when the client is not sent there; `None`: until a trial says better.
+    fn avoided_until_steady_ms(&self, need: Need) -> Option<u64> {
+        let avoided_ms = *AVOIDED_MS.get(self.failures as usize)?;
+        let avoided_ms = if need == Need::Urgent { avoided_ms.min(RESTED_MS) } else { avoided_ms };
+        Some(self.last_steady_ms.saturating_add(avoided_ms))
     }
+
+    fn is_avoided(&self, need: Need, now_steady_ms: u64) -> bool {
+        self.avoided_until_steady_ms(need).is_none_or(|until| now_steady_ms < until)
+    }
+}
+
+/// How much a client needs the nodes that failed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// It may find others.
+    Usual,
+    /// It has found no others.
+    Urgent,
+}
+
+/// A task that failed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Failure {
+    pub(crate) client: NodeId,
+    pub(crate) node: NodeId,
+    /// The number of its permit, and of the last that anybody was given.
+    pub(crate) given: u64,
+    pub(crate) given_last: u64,
+    /// Whether the node had completed anything since it came or was ejected.
+    pub(crate) has_completed: bool,
+}
+
+/// A node that a client is not sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Avoided {
+    pub(crate) node: NodeId,
+    pub(crate) failures: u32,
+    /// Until when, if time alone ends it.
+    pub(crate) until_steady_ms: Option<u64>,
 }
 
 #[derive(Default)]
@@ -43,20 +84,28 @@ pub(crate) struct Grudges {
 }
 
 impl Grudges {
-    /// A task of this client failed on this node. Returns how many did in a row.
-    pub(crate) fn failed(&mut self, client: NodeId, node: NodeId, now_steady_ms: u64) -> u32 {
+    /// A task failed. Whether that is a failure of its own, and did not fall with another.
+    pub(crate) fn failed(&mut self, failure: &Failure, now_steady_ms: u64) -> bool {
+        let Failure { client, node, given, given_last, has_completed } = *failure;
         if !self.clients.contains_key(&client) && self.clients.len() >= CLIENTS_MAX {
-            return 1;
+            return true;
         }
         let own = self.clients.entry(client).or_default();
         if !own.contains_key(&node) && own.len() >= NODES_PER_CLIENT_MAX {
             let oldest = own.iter().min_by_key(|(_, grudge)| grudge.last_steady_ms).map(|(node, _)| *node);
             oldest.map(|node| own.remove(&node));
         }
-        let grudge = own.entry(node).or_insert(Grudge { failures: 0, last_steady_ms: now_steady_ms });
+        let grudge = own.entry(node).or_insert(Grudge {
+            failures: 0,
+            last_steady_ms: now_steady_ms,
+            fell: has_completed.then_some(given_last),
+        });
+        if grudge.failures > 0 && grudge.fell.is_some_and(|fell| given <= fell) {
+            return false;
+        }
         grudge.failures = (grudge.failures + 1).min(FAILURES_MAX);
         grudge.last_steady_ms = now_steady_ms;
-        grudge.failures
+        true
     }
 
     /// A task of this client went well on this node.
@@ -79,12 +128,16 @@ impl Grudges {
         }
     }
 
-    /// Nodes that this client is not sent to now, with the failures.
-    pub(crate) fn avoided_by(&self, client: NodeId, now_steady_ms: u64) -> Vec<(NodeId, u32)> {
+    /// Nodes that this client is not sent to now.
+    pub(crate) fn avoided_by(&self, client: NodeId, need: Need, now_steady_ms: u64) -> Vec<Avoided> {
         let own = self.clients.get(&client).into_iter().flatten();
-        own.filter(|(_, grudge)| grudge.is_avoided(now_steady_ms))
-            .map(|(node, grudge)| (*node, grudge.failures))
-            .collect()
+        let avoided = own.filter(|(_, grudge)| grudge.is_avoided(need, now_steady_ms));
+        let named = avoided.map(|(node, grudge)| Avoided {
+            node: *node,
+            failures: grudge.failures,
+            until_steady_ms: grudge.avoided_until_steady_ms(need),
+        });
+        named.collect()
     }
 
     /// Forgets what is long ago.
@@ -106,26 +159,67 @@ mod tests {
     const CLIENT: NodeId = NodeId([1; 32]);
     const NODE: NodeId = NodeId([2; 32]);
 
+    fn fail(grudges: &mut Grudges, node: NodeId, now: u64) -> bool {
+        grudges.failed(&Failure { client: CLIENT, node, given: now, given_last: now, has_completed: false }, now)
+    }
+
+    fn avoided(grudges: &Grudges, need: Need, now: u64) -> Vec<(NodeId, u32)> {
+        let avoided = grudges.avoided_by(CLIENT, need, now).into_iter();
+        avoided.map(|Avoided { node, failures, .. }| (node, failures)).collect()
+    }
+
     #[test]
-    fn a_node_that_fails_one_client_gets_at_most_five_of_its_tasks() {
-        let mut grudges = Grudges::default();
-        let (mut tasks, day_ms) = (0, 24 * 60 * 60 * 1000);
-        // Every second of an hour, as far as it is sent there at all.
-        for now in (day_ms..day_ms + KEPT_MS).step_by(1000) {
-            if grudges.avoided_by(CLIENT, now).is_empty() {
-                tasks += 1;
-                assert_eq!(grudges.failed(CLIENT, NODE, now), tasks.min(FAILURES_MAX));
+    fn a_node_that_fails_one_client_gets_at_most_five_of_its_tasks_however_much_it_needs_it() {
+        for need in [Need::Usual, Need::Urgent] {
+            let mut grudges = Grudges::default();
+            let (mut tasks, day_ms) = (0, 24 * 60 * 60 * 1000);
+            // Every second of an hour, as far as it is sent there at all.
+            for now in (day_ms..day_ms + KEPT_MS).step_by(1000) {
+                if avoided(&grudges, need, now).is_empty() {
+                    tasks += 1;
+                    assert!(fail(&mut grudges, NODE, now));
+                    assert_eq!(grudges.clients[&CLIENT][&NODE].failures, tasks.min(FAILURES_MAX));
+                }
             }
+            assert_eq!(tasks, FAILURES_MAX);
+            assert!(grudges.avoided_by(NODE, need, day_ms).is_empty(), "others are not concerned");
+            let later = day_ms + 2 * KEPT_MS;
+            grudges.second_chance(NODE);
+            assert!(avoided(&grudges, need, later).is_empty(), "a trial opens it again");
+            fail(&mut grudges, NODE, later);
+            assert_eq!(avoided(&grudges, need, later), [(NODE, FAILURES_MAX)]);
+            grudges.succeeded(CLIENT, NODE);
+            assert!(grudges.clients.is_empty());
         }
-        assert_eq!(tasks, FAILURES_MAX);
-        assert!(grudges.avoided_by(NODE, day_ms).is_empty(), "others are not concerned");
-        let later = day_ms + 2 * KEPT_MS;
-        grudges.second_chance(NODE);
-        assert!(grudges.avoided_by(CLIENT, later).is_empty(), "a trial opens it again");
-        grudges.failed(CLIENT, NODE, later);
-        assert_eq!(grudges.avoided_by(CLIENT, later), [(NODE, FAILURES_MAX)]);
+    }
+
+    #[test]
+    fn who_has_no_others_comes_back_sooner() {
+        let mut grudges = Grudges::default();
+        (0..4).for_each(|_| assert!(fail(&mut grudges, NODE, 0)));
+        for (need, until) in [(Need::Usual, 120_000), (Need::Urgent, RESTED_MS)] {
+            assert_eq!(grudges.avoided_by(CLIENT, need, 0)[0].until_steady_ms, Some(until));
+            assert_eq!(avoided(&grudges, need, until - 1).len(), 1);
+            assert!(avoided(&grudges, need, until).is_empty());
+        }
+        fail(&mut grudges, NODE, RESTED_MS);
+        assert_eq!(grudges.avoided_by(CLIENT, Need::Urgent, KEPT_MS)[0].until_steady_ms, None, "five are enough");
+    }
+
+    #[test]
+    fn what_was_granted_before_a_crash_fell_with_it() {
+        let mut grudges = Grudges::default();
+        let mut failed = |given, has_completed| {
+            let failure = Failure { client: CLIENT, node: NODE, given, given_last: given + 5, has_completed };
+            grudges.failed(&failure, 0)
+        };
+        assert!(failed(10, true));
+        assert!(!failed(9, true) && !failed(15, true), "the same lid");
+        assert!(failed(16, true) && failed(17, true), "what it is given after that counts, each");
+        assert_eq!(avoided(&grudges, Need::Usual, 0), [(NODE, 3)]);
         grudges.succeeded(CLIENT, NODE);
-        assert!(grudges.clients.is_empty());
+        let failure = Failure { client: CLIENT, node: NODE, given: 0, given_last: 9, has_completed: false };
+        assert!((0..5).all(|_| grudges.failed(&failure, 0)), "a node that never completed any fails each");
     }
 
     #[test]
@@ -134,10 +228,10 @@ mod tests {
         for number in 0..1_000u16 {
             let mut node = NodeId([0; 32]);
             node.0[..2].copy_from_slice(&number.to_be_bytes());
-            grudges.failed(CLIENT, node, u64::from(number));
-            grudges.failed(CLIENT, node, u64::from(number));
+            fail(&mut grudges, node, u64::from(number));
+            fail(&mut grudges, node, u64::from(number));
         }
-        assert_eq!(grudges.avoided_by(CLIENT, 1_000).len(), NODES_PER_CLIENT_MAX);
+        assert_eq!(avoided(&grudges, Need::Usual, 1_000).len(), NODES_PER_CLIENT_MAX);
         grudges.sweep(1_000 + KEPT_MS);
         assert!(grudges.clients.is_empty());
     }

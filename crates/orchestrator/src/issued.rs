@@ -12,15 +12,17 @@ const KEPT_MS: u64 = 2 * 60 * 60 * 1000;
 const TASKS_MAX: usize = 1 << 16;
 /// Every client's share at least.
 const TASKS_PER_CLIENT_MIN: usize = 64;
+/// Drawn answers of one client that were not asked about yet.
+const DRAWN_PER_CLIENT_MAX: usize = 64;
 /// Nodes that one task was granted on, however often it was asked for.
 const NODES_PER_TASK_MAX: usize = 24;
 
 /// Why a node was named to a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Errand {
+pub(crate) enum Part {
     /// To serve the client's own task.
     Candidate,
-    /// To be tried.
+    /// To be tried, or to have an answer of it read.
     Subject,
     /// To score what a subject answered.
     Referee,
@@ -34,16 +36,30 @@ pub(crate) struct Issue {
     /// With which model.
     pub(crate) model: ModelDigest,
     /// What for.
-    pub(crate) errand: Errand,
+    pub(crate) part: Part,
     /// Tasks that its worker had when it was given, this one included: the batch in which it generates.
     pub(crate) batch: u32,
+    /// Its place in the order of all that were given.
+    pub(crate) number: u64,
     /// Whether its record counts the task as begun: only that of the node which was named first does.
     pub(crate) started: bool,
+}
+
+/// An answer that is to be read by others when it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DrawnAnswer {
+    /// Who was named first for the task.
+    pub(crate) subject: NodeId,
+    /// With which model.
+    pub(crate) model: ModelDigest,
+    /// Who was named besides.
+    pub(crate) others: Vec<NodeId>,
 }
 
 #[derive(Default)]
 pub(crate) struct Issued {
     clients: HashMap<NodeId, OfClient>,
+    last_number: u64,
 }
 
 #[derive(Default)]
@@ -51,6 +67,8 @@ struct OfClient {
     tasks: HashMap<TaskId, Open>,
     // Oldest first; may name tasks that are closed.
     order: VecDeque<(TaskId, u64)>,
+    // Oldest first, with the time of the draw.
+    drawn: VecDeque<(TaskId, u64, DrawnAnswer)>,
 }
 
 struct Open {
@@ -59,6 +77,17 @@ struct Open {
 }
 
 impl Issued {
+    /// The number of the next permits.
+    pub(crate) fn number(&mut self) -> u64 {
+        self.last_number += 1;
+        self.last_number
+    }
+
+    /// The number of the last permits.
+    pub(crate) fn last_number(&self) -> u64 {
+        self.last_number
+    }
+
     /// Keeps permits of one task in mind.
     pub(crate) fn give(&mut self, client: NodeId, task: TaskId, issues: &[Issue], now_steady_ms: u64) {
         let share = (TASKS_MAX / self.clients.len().max(1)).max(TASKS_PER_CLIENT_MIN);
@@ -94,11 +123,30 @@ impl Issued {
         Some(issue)
     }
 
+    /// Keeps in mind that the answer to a task of a client is to be read by others.
+    pub(crate) fn draw(&mut self, client: NodeId, task: TaskId, drawn: DrawnAnswer, now_steady_ms: u64) {
+        let own = self.clients.entry(client).or_default();
+        own.drawn.retain(|(other, ..)| *other != task);
+        if own.drawn.len() >= DRAWN_PER_CLIENT_MAX {
+            own.drawn.pop_front();
+        }
+        own.drawn.push_back((task, now_steady_ms, drawn));
+    }
+
+    /// The draw that named the answer to a task of a client, once.
+    pub(crate) fn take_drawn(&mut self, client: NodeId, task: TaskId, now_steady_ms: u64) -> Option<DrawnAnswer> {
+        let own = self.clients.get_mut(&client)?;
+        let at = own.drawn.iter().position(|(other, ..)| *other == task)?;
+        let (_, drawn_steady_ms, drawn) = own.drawn.remove(at)?;
+        (now_steady_ms.saturating_sub(drawn_steady_ms) <= KEPT_MS).then_some(drawn)
+    }
+
     /// Forgets what nobody will speak of any more.
     pub(crate) fn sweep(&mut self, now_steady_ms: u64) {
         self.clients.retain(|_, own| {
             own.trim(TASKS_MAX, now_steady_ms);
-            !own.tasks.is_empty()
+            own.drawn.retain(|(_, at, _)| now_steady_ms.saturating_sub(*at) <= KEPT_MS);
+            !own.tasks.is_empty() || !own.drawn.is_empty()
         });
     }
 
@@ -134,7 +182,7 @@ mod tests {
     const OTHER: NodeId = NodeId([3; 32]);
 
     fn issue(node: NodeId) -> Issue {
-        Issue { node, model: ModelDigest([5; 32]), errand: Errand::Candidate, batch: 1, started: true }
+        Issue { node, model: ModelDigest([5; 32]), part: Part::Candidate, batch: 1, number: 0, started: true }
     }
 
     fn task(number: u64) -> TaskId {
@@ -171,5 +219,22 @@ mod tests {
         assert_eq!(issued.take(CLIENT, task(9), NODE, 2), None, "granted often, spoken of once");
         issued.sweep(KEPT_MS + 3);
         assert_eq!((issued.count(), issued.clients.len()), (0, 0));
+    }
+    #[test]
+    fn a_drawn_answer_is_asked_about_by_its_client_and_once() {
+        let mut issued = Issued::default();
+        let drawn = DrawnAnswer { subject: NODE, model: ModelDigest([5; 32]), others: vec![OTHER] };
+        issued.draw(CLIENT, task(1), drawn.clone(), 0);
+        assert_eq!(issued.take_drawn(OTHER, task(1), 1), None, "another client's");
+        assert_eq!(issued.take_drawn(CLIENT, task(2), 1), None, "not drawn");
+        assert_eq!(issued.take_drawn(CLIENT, task(1), 1), Some(drawn.clone()));
+        assert_eq!(issued.take_drawn(CLIENT, task(1), 1), None, "a second time");
+        for number in 0..=DRAWN_PER_CLIENT_MAX as u64 {
+            issued.draw(CLIENT, task(number), drawn.clone(), 2);
+        }
+        assert_eq!(issued.take_drawn(CLIENT, task(0), 2), None, "of too many the oldest is forgotten");
+        assert_eq!(issued.take_drawn(CLIENT, task(1), KEPT_MS + 3), None, "too late");
+        issued.sweep(KEPT_MS + 3);
+        assert!(issued.clients.is_empty());
     }
 }

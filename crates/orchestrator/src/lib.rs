@@ -48,7 +48,6 @@ mod metrics;
 mod observed;
 mod orchestrator;
 mod outcomes;
-mod rate;
 mod secret;
 mod shared;
 mod store;

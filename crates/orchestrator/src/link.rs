@@ -75,10 +75,7 @@ async fn admit(shared: &Arc<Shared>, incoming: Incoming) -> Option<Admitted> {
     let (connection, mut sender, receiver, hello) = introduced?;
     match decide(shared, &connection, &hello).await {
         Ok(place) => {
-            let welcome = {
-                let registry = shared.registry();
-                Welcome { orchestrators: registry.orchestrators().to_vec(), models: registry.models().to_vec() }
-            };
+            let welcome = Welcome { orchestrators: shared.registry().orchestrators().to_vec() };
             shared.counters.admitted.count();
             send_reply(&mut sender, &HelloReply::Welcome(welcome)).await.ok()?;
             Some(Admitted { connection, sender, receiver, place })
@@ -145,6 +142,10 @@ async fn decide(shared: &Arc<Shared>, connection: &Connection, hello: &Hello) ->
     };
     if !has_role {
         record(shared, node, role).await?;
+        // A fact may be agreed on and not admit yet: where the pool's policy wants an approval first.
+        if !shared.registry().member(node).is_some_and(|member| member.has_role(role)) {
+            return Err(Turned::Away(Denied::NotAdmitted));
+        }
     }
     let place = match role {
         Role::Node => NodeLink::enter(shared, connection).map(Place::Node),

@@ -10,7 +10,7 @@ mod ready;
 mod view;
 
 pub(crate) use entry::Worker;
-pub(crate) use grant::{Granted, Named, Tried, explain_avoided};
+pub(crate) use grant::{Drawn, Granted, Named, Tried, explain_avoided};
 pub(crate) use own::{Due, OwnTasks, Wish};
 
 use crate::vetting::Vetted;
@@ -305,7 +305,7 @@ impl Live {
 
     /// A user's task on a node failed, by words that eject nobody.
     pub(crate) fn alleged(&mut self, node: NodeId, model: ModelDigest, now: Now) {
-        self.record(node, model, now, Record::alleged);
+        self.record(node, model, now, |record| record.alleged(now.steady_ms));
     }
 
     /// Whether a node has said itself that it goes, just now or for as long as it stands so: its owner came, or stops it.
@@ -329,12 +329,19 @@ impl Live {
             || (counted && (proven || live.attestation >= Attestation::Vouched))
     }
 
-    /// A task of our own broke off. Counts like a user's that failed. Returns whether that ejected the node.
-    pub(crate) fn trial_broke(&mut self, node: NodeId, model: ModelDigest, now: Now) -> bool {
-        self.record(node, model, now, |record| {
-            record.started(now.steady_ms);
-            record.ended(Ended::Failed, now.steady_ms);
-        })
+    /// A task of our own that began at `begun_steady_ms` broke off. Returns whether that ejected the node.
+    pub(crate) fn trial_broke(&mut self, node: NodeId, model: ModelDigest, begun_steady_ms: u64, now: Now) -> bool {
+        self.record(node, model, now, |record| record.trial_broke(begun_steady_ms, now.steady_ms))
+    }
+
+    /// What became of users' tasks on a node.
+    pub(crate) fn record_of(&self, node: NodeId, model: ModelDigest) -> Record {
+        self.fleet.get(node).map_or(Record::NEW, |live| *live.record(model))
+    }
+
+    /// Whether a trial of an ejected node would come too early.
+    pub(crate) fn is_tried_enough(&self, node: NodeId, model: ModelDigest, now: Now) -> bool {
+        self.fleet.is_tried_enough(node, model, now)
     }
 
     /// A canary, or a trial of our own, came back. Returns whether that ejected the node.
@@ -349,6 +356,7 @@ impl Live {
             let before = record.is_ejected();
             change(record);
             ejected = record.is_ejected() && !before;
+            tracing::trace!(node = %node.short(), ?record, "its record");
         });
         ejected
     }

@@ -1,20 +1,24 @@
 //! A client's question about a task: answered from memory, at once where there is a place, when its turn comes where
 //! there is none, and early where that would take longer than the client waits.
+//!
+//! Nodes that are ejected, silent or starting come back by themselves, as a rule: where one of them may be back while
+//! the client waits, it waits. It is told that there is no node at once where nothing can change by itself, and otherwise
+//! when its time is over.
 
 mod audit;
 mod desk;
 
-pub(crate) use audit::budget as audits_budget;
+pub(crate) use audit::{budget as audits_budget, reading};
 pub(crate) use desk::{Desk, attend, serve};
 
 use crate::{
-    issued::{Errand, Issue},
+    grudges::{Avoided, Need},
+    issued::{Issue, Part},
     live::{Granted, Named, explain_avoided},
     shared::Shared,
 };
 use protocol::{
     grant::{Candidate, Grant, MatchReply, MatchRequest, ModelRef, Permit, Purpose, Refusal, RefusalKind},
-    hold::Hold,
     ids::{ModelDigest, NodeId, TaskId},
     limits,
     signed::Signed,
@@ -51,10 +55,10 @@ pub(crate) async fn answer(
     let granted = match line {
         // Nobody overtakes those who wait.
         Some(_) if request.purpose == Purpose::Hedge => Err(overloaded(BUDGET_RETRY_AFTER_MS)),
-        Some(model) => wait(shared, client, request.clone(), model, Vec::new(), gone).await?,
+        Some(model) => wait(shared, client, request.clone(), model, None, gone).await?,
         None => match (grant(shared, client, &request, now), model) {
             (Err(refusal), Some(model)) if waits(&refusal, &request) => {
-                wait(shared, client, request.clone(), model, refusal.reasons, gone).await?
+                wait(shared, client, request.clone(), model, Some(refusal), gone).await?
             }
             (granted, _) => granted,
         },
@@ -65,9 +69,15 @@ pub(crate) async fn answer(
     })
 }
 
-/// Whether it makes sense to wait: for a place, and not beside a task that runs already.
+/// Whether it makes sense to wait: for a place, or for a node that may be back by then, and not beside a task that runs
+/// already.
 fn waits(refusal: &Refusal, request: &MatchRequest) -> bool {
-    refusal.kind == RefusalKind::Overloaded && request.wait_ms_max > 0 && request.purpose != Purpose::Hedge
+    let in_time = match refusal.kind {
+        RefusalKind::Overloaded => true,
+        RefusalKind::NoNode => refusal.retry_after_ms.is_some_and(|ms| ms <= request.wait_ms_max),
+        RefusalKind::UnknownModel { .. } => false,
+    };
+    in_time && request.wait_ms_max > 0 && request.purpose != Purpose::Hedge
 }
 
 /// Overload must not feed itself: work that is done twice has a budget, which first requests fill. A resume that goes
@@ -92,42 +102,65 @@ fn overloaded(retry_after_ms: u32) -> Refusal {
     Refusal { kind: RefusalKind::Overloaded, reasons: Vec::new(), retry_after_ms: Some(retry_after_ms) }
 }
 
-/// One attempt.
+/// One attempt. Nodes that failed this client come into question where no others do, after a rest.
 fn grant(shared: &Shared, client: NodeId, request: &MatchRequest, now: Now) -> Result<Granted, Refusal> {
-    let avoided = shared.grudges().avoided_by(client, now.steady_ms);
+    let avoided = shared.grudges().avoided_by(client, Need::Usual, now.steady_ms);
+    let granted = grant_beside(shared, client, request, &avoided, now);
+    if granted.is_ok() || avoided.is_empty() {
+        return granted;
+    }
+    let urgently = shared.grudges().avoided_by(client, Need::Urgent, now.steady_ms);
+    if urgently.len() == avoided.len() {
+        return granted.map_err(|refusal| explained(refusal, &urgently, request, now));
+    }
+    let granted = grant_beside(shared, client, request, &urgently, now);
+    granted.map_err(|refusal| explained(refusal, &urgently, request, now))
+}
+
+fn explained(mut refusal: Refusal, avoided: &[Avoided], request: &MatchRequest, now: Now) -> Refusal {
+    explain_avoided(&mut refusal, avoided, &request.exclude, now);
+    refusal
+}
+
+fn grant_beside(
+    shared: &Shared,
+    client: NodeId,
+    request: &MatchRequest,
+    avoided: &[Avoided],
+    now: Now,
+) -> Result<Granted, Refusal> {
     let mut excluding = None;
     if !avoided.is_empty() {
         let mut extended = request.clone();
-        extended.exclude.extend(avoided.iter().map(|(node, _)| *node));
+        extended.exclude.extend(avoided.iter().map(|avoided| avoided.node));
         excluding = Some(extended);
     }
     let task = Task::new(client, excluding.as_ref().unwrap_or(request));
     let registry = shared.registry();
-    let mut granted = shared.live().grant(&registry, &task, now, entropy());
-    if let Err(refusal) = &mut granted {
-        explain_avoided(refusal, &avoided, &request.exclude);
-    }
-    granted
+    shared.live().grant(&registry, &task, now, entropy())
 }
 
-/// Waits for a turn, because of `reasons`. `None`: the client has gone meanwhile.
+/// Waits for a turn, because of `refusal` or because others wait. `None`: the client has gone meanwhile.
 async fn wait(
     shared: &Arc<Shared>,
     client: NodeId,
     request: MatchRequest,
     model: ModelDigest,
-    reasons: Vec<(NodeId, Hold)>,
+    refusal: Option<Refusal>,
     gone: impl Future<Output = ()>,
 ) -> Option<Result<Granted, Refusal>> {
     let (reply, answer) = oneshot::channel();
     let (now, places) = (shared.now(), shared.live().places(model));
-    let waiter = desk::Waiter { client, request, reply };
+    let waiter = desk::Waiter::new(client, request, reply);
     let number = match shared.desk().offer(model, places, waiter, now.steady_ms) {
         Ok(number) => number,
         Err(too_long) => {
             shared.counters.refused_early.count();
             tracing::debug!(client = %client.short(), ?too_long, places, "a place would come too late");
-            return Some(Err(Refusal { reasons, ..overloaded(too_long.retry_after_ms) }));
+            let refusal = refusal.unwrap_or_else(|| overloaded(0));
+            // Where nobody serves there is no place before somebody is back.
+            let back_ms = if refusal.kind == RefusalKind::NoNode { refusal.retry_after_ms } else { None };
+            return Some(Err(Refusal { retry_after_ms: back_ms.max(Some(too_long.retry_after_ms)), ..refusal }));
         }
     };
     shared.counters.waited.count();
@@ -147,12 +180,13 @@ async fn wait(
 /// The grant that a client gets. Its permits are remembered, so that their outcomes are believed.
 fn signed(shared: &Shared, client: NodeId, request: &MatchRequest, granted: Granted) -> Grant {
     let now = shared.now();
-    let audit = audit::beside(shared, client, &granted, now);
+    let audit = audit::draw(shared, client, request, &granted, now);
     let Granted { model, model_name, candidates } = granted;
+    let number = shared.issued().number();
     let issues: Vec<Issue> = candidates
         .iter()
         .enumerate()
-        .map(|(at, named)| Issue { started: at == 0, ..issue(named, model, Errand::Candidate) })
+        .map(|(at, named)| Issue { started: at == 0, ..issue(named, model, Part::Candidate, number) })
         .collect();
     shared.issued().give(client, request.task, &issues, now.steady_ms);
     let candidates = candidates.into_iter().map(|named| candidate(shared, client, request.task, model, named, now));
@@ -160,8 +194,8 @@ fn signed(shared: &Shared, client: NodeId, request: &MatchRequest, granted: Gran
     Grant { model, model_name, candidates: candidates.collect(), audit }
 }
 
-fn issue(named: &Named, model: ModelDigest, errand: Errand) -> Issue {
-    Issue { node: named.reachable.node, model, errand, batch: named.batch, started: false }
+fn issue(named: &Named, model: ModelDigest, part: Part, number: u64) -> Issue {
+    Issue { node: named.reachable.node, model, part, batch: named.batch, number, started: false }
 }
 
 fn candidate(shared: &Shared, client: NodeId, task: TaskId, model: ModelDigest, named: Named, now: Now) -> Candidate {

@@ -34,8 +34,9 @@ use protocol::ids::{ModelDigest, NodeId};
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::Notify, time::timeout};
 
-/// Nodes that are measured at a time, and nodes that are tried: neither takes the places of the other.
-const AT_ONCE_MAX: usize = 2;
+/// Nodes that are measured at a time, and nodes that are tried: neither takes the places of the other. A trial is one short
+/// task, and in a pool in need many wait for theirs.
+const AT_ONCE_MAX: [usize; 2] = [2, 4];
 /// Wishes that wait.
 const WISHES_MAX: usize = 1 << 10;
 /// What waits for a node to be idle or due is looked for so often.
@@ -79,6 +80,11 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         look(&shared, due);
         let mut later = Vec::new();
         while let Some((node, model, wish)) = next(&shared) {
+            if wish == Wish::Try && shared.live().is_tried_enough(node, model, shared.now()) {
+                // It is ejected: its time comes.
+                shared.agenda().running[wish as usize] -= 1;
+                continue;
+            }
             let begun = shared.live().begin_own(node, model, wish, shared.now());
             match begun {
                 Some(tasks) => {
@@ -105,7 +111,7 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 fn next(shared: &Shared) -> Option<(NodeId, ModelDigest, Wish)> {
     let mut agenda = shared.agenda();
     let running = agenda.running;
-    let at = agenda.wishes.iter().position(|(_, _, wish)| running[*wish as usize] < AT_ONCE_MAX)?;
+    let at = agenda.wishes.iter().position(|(_, _, wish)| running[*wish as usize] < AT_ONCE_MAX[*wish as usize])?;
     let next = agenda.wishes.remove(at)?;
     agenda.running[next.2 as usize] += 1;
     Some(next)
@@ -117,7 +123,7 @@ fn look(shared: &Shared, due: Due) {
     let (unmeasured, last, tries) = {
         let live = shared.live();
         let (unmeasured, last) = live.unmeasured(after, due, now);
-        (unmeasured, last, live.tries_due(now, AT_ONCE_MAX))
+        (unmeasured, last, live.tries_due(now, AT_ONCE_MAX[Wish::Try as usize]))
     };
     let mut agenda = shared.agenda();
     agenda.looked_at = last;
@@ -127,6 +133,7 @@ fn look(shared: &Shared, due: Due) {
 
 async fn serve(shared: &Arc<Shared>, tasks: OwnTasks, wish: Wish, time_max: Duration) {
     let OwnTasks { number, target, cancelled } = tasks;
+    let begun_steady_ms = shared.now().steady_ms;
     let done = match Own::bind(shared, &target).await {
         Ok(own) => {
             let work = async {
@@ -160,7 +167,7 @@ async fn serve(shared: &Arc<Shared>, tasks: OwnTasks, wish: Wish, time_max: Dura
             }
             let waited = matches!(error, OwnError::NoToken) && shared.live().is_full(target.node, target.model, now);
             if error.is_fault() && !waited && shared.live().standing(target.node, now).is_none() {
-                outcomes::trial_broke(shared, target.node, target.model);
+                outcomes::trial_broke(shared, target.node, target.model, begun_steady_ms);
             }
         }
     }

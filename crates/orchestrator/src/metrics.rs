@@ -98,7 +98,7 @@ counters! {
     outcomes_unknown,
     /// Nodes ejected.
     ejections,
-    /// Nodes named to be tried beside a task.
+    /// Answers drawn to be checked, those to canaries beside a task included.
     audits,
     /// Of those, answers that were the model's.
     audits_passed,

@@ -6,9 +6,11 @@
 //! **How much.** A client may lie, and what it says changes what others get. So:
 //! * A failure turns the node away from the client that reports it ([`crate::grudges`]): this needs no proof, because
 //!   it costs nobody else. A node that fails everything gets at most five tasks of one client by that rule alone.
-//! * In the node's own record, which is everybody's, failures of one client count [`FAILURES_PER_CLIENT`] times an hour
+//! * In the node's own record, which is everybody's, failures of one client count [`testimony::FAILURES_PER_CLIENT`] times an hour
 //!   at most, and a success that any other client reports ends the row. Words bring a node to the edge of ejection; over
 //!   it, only those of three clients, and not where a trial has just passed.
+//! * **One crash is one failure**, however many tasks it cost and whoever tells of it: those that a client had on a node
+//!   when it failed for the first time fall with that one, and so does a trial which finds the same.
 //! * Each failure is an occasion to look: the node gets a task of the orchestrator's own ([`crate::measuring`]). A false
 //!   answer is proof: it ejects at once. One that breaks off is one more failure, and is followed by another trial. So in
 //!   a pool with one client, its word and the trials together eject, and its word alone only keeps the node from *it*.
@@ -21,8 +23,13 @@
 //!   of its probation.
 //! * Results, valid or not, go into what is agreed on for [`crate::observed`]'s share of each client.
 
+mod testimony;
+
+pub(crate) use testimony::Testimony;
+
 use crate::{
-    issued::{Errand, Issue},
+    grudges::Failure,
+    issued::{Issue, Part},
     live::Wish,
     matching, measuring,
     shared::Shared,
@@ -32,21 +39,11 @@ use protocol::{
     link::{AuditVerdict, End, Outcome},
 };
 use scheduler::{Ended, Now};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
+use testimony::Weight;
 use tokio::time::sleep;
 use trust::observations::Rates;
 
-/// Failures in a row of one client that count against a node for everybody.
-const FAILURES_PER_CLIENT: u32 = 2;
-/// What a client said is forgotten after this time, and it has a say again.
-const FAILURES_KEPT_MS: u64 = 60 * 60 * 1000;
-/// Clients whose words together eject a node without a trial.
-const CLIENTS_TO_EJECT: usize = 3;
-/// For so long after a passed trial no words eject.
-const TRIAL_HOLDS_MS: u64 = 5 * 60 * 1000;
-/// Nodes and clients that are kept in mind; a node that is forgotten begins anew.
-const NODES_MAX: usize = 1 << 14;
-const CLIENTS_PER_NODE_MAX: usize = 64;
 /// A report may come a little after the outcome that it goes with.
 const JUDGED_AFTER_PROBE: Duration = Duration::from_millis(200);
 /// A node whose trial broke off is tried again after this time: what froze may thaw.
@@ -55,90 +52,6 @@ const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(4);
 const TIMED_TOKENS_MIN: u32 = 16;
 /// One task moves a rate by what lies within these bounds of it, in percent.
 const REFINED_PERCENT: (u32, u32) = (50, 150);
-
-/// What clients hold against each node since it last did well.
-#[derive(Default)]
-pub(crate) struct Testimony {
-    nodes: HashMap<NodeId, Against>,
-}
-
-#[derive(Default)]
-struct Against {
-    // Of each client, how many and since when.
-    failures: HashMap<NodeId, (u32, u64)>,
-    accused_by: Option<NodeId>,
-    passed_steady_ms: Option<u64>,
-}
-
-impl Against {
-    fn passed_lately(&self, now_steady_ms: u64) -> bool {
-        self.passed_steady_ms.is_some_and(|at| now_steady_ms.saturating_sub(at) < TRIAL_HOLDS_MS)
-    }
-}
-
-/// What one more failure that a client reports does to the node's record.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Weight {
-    /// Nothing: the client has said enough.
-    None,
-    /// It counts, and ejects nobody: too few say so, or a trial has just shown otherwise.
-    Word,
-    /// It counts like what is seen.
-    Full,
-}
-
-impl Testimony {
-    fn of(&mut self, node: NodeId) -> &mut Against {
-        if self.nodes.len() >= NODES_MAX && !self.nodes.contains_key(&node) {
-            self.nodes.clear();
-        }
-        self.nodes.entry(node).or_default()
-    }
-
-    /// What one more failure that this client reports is for everybody.
-    fn failed(&mut self, node: NodeId, client: NodeId, now_steady_ms: u64) -> Weight {
-        let against = self.of(node);
-        let passed_lately = against.passed_lately(now_steady_ms);
-        let failures = &mut against.failures;
-        failures.retain(|_, (_, since)| now_steady_ms.saturating_sub(*since) < FAILURES_KEPT_MS);
-        if failures.len() >= CLIENTS_PER_NODE_MAX && !failures.contains_key(&client) {
-            return Weight::None;
-        }
-        let (own, _) = failures.entry(client).or_insert((0, now_steady_ms));
-        *own = own.saturating_add(1);
-        match *own <= FAILURES_PER_CLIENT {
-            false => Weight::None,
-            true if passed_lately || failures.len() < CLIENTS_TO_EJECT => Weight::Word,
-            true => Weight::Full,
-        }
-    }
-
-    /// A task went well. That a client takes back its own failures is its right; another's are taken back by others.
-    fn success(&mut self, node: NodeId, client: NodeId) {
-        if let Some(against) = self.nodes.get_mut(&node) {
-            let others = against.failures.keys().any(|other| *other != client);
-            let own = against.failures.remove(&client).is_some();
-            if others && !own {
-                against.failures.clear();
-            }
-        }
-    }
-
-    /// An audit failed. Whether a second client says so, and no trial has just shown otherwise.
-    fn accused(&mut self, node: NodeId, client: NodeId, now_steady_ms: u64) -> bool {
-        let against = self.of(node);
-        let second = against.accused_by.replace(client).is_some_and(|first| first != client);
-        second && !against.passed_lately(now_steady_ms)
-    }
-
-    /// A trial of our own showed how the node is. What clients have said already still counts as said: a trial that
-    /// passes gives nobody a new say.
-    fn tried(&mut self, node: NodeId, passed: bool, now_steady_ms: u64) {
-        let against = self.of(node);
-        against.accused_by = None;
-        against.passed_steady_ms = passed.then_some(now_steady_ms);
-    }
-}
 
 /// Takes in how a task of `client` ended.
 pub(crate) fn take(shared: &Arc<Shared>, client: NodeId, outcome: &Outcome) {
@@ -156,12 +69,12 @@ pub(crate) fn take(shared: &Arc<Shared>, client: NodeId, outcome: &Outcome) {
             live.begun(issue.node, issue.model, now);
         }
     }
-    match (issue.errand, outcome.audit) {
-        (Errand::Subject, Some(verdict)) => audited(shared, client, &issue, verdict, now),
+    match (issue.part, outcome.audit) {
+        (Part::Subject, Some(verdict)) => audited(shared, client, &issue, verdict, now),
         // The odd one out may be the referee. That it scores as others do proves nothing of what it generates.
-        (Errand::Referee, Some(verdict)) if !verdict.passed => audited(shared, client, &issue, verdict, now),
-        (errand, _) => {
-            if errand == Errand::Subject {
+        (Part::Referee, Some(verdict)) if !verdict.passed => audited(shared, client, &issue, verdict, now),
+        (part, _) => {
+            if part == Part::Subject {
                 shared.live().audited(issue.node, false, now);
                 // Without a verdict it is no success: it may have been anything.
                 if outcome.end == End::Completed {
@@ -229,7 +142,13 @@ fn lost(shared: &Arc<Shared>, client: NodeId, issue: Issue, handed_back: bool) {
 fn failed(shared: &Arc<Shared>, client: NodeId, issue: &Issue, now: Now) {
     let node = issue.node;
     shared.counters.outcomes_failed.count();
-    shared.grudges().failed(client, node, now.steady_ms);
+    let has_completed = shared.live().record_of(node, issue.model).has_completed();
+    let given_last = shared.issued().last_number();
+    let failure = Failure { client, node, given: issue.number, given_last, has_completed };
+    if !shared.grudges().failed(&failure, now.steady_ms) {
+        shared.live().ended(node, issue.model, Ended::Without, now);
+        return;
+    }
     let weight = shared.testimony().failed(node, client, now.steady_ms);
     let ejected = match weight {
         Weight::None => shared.live().ended(node, issue.model, Ended::Without, now),
@@ -253,7 +172,7 @@ fn audited(shared: &Arc<Shared>, client: NodeId, issue: &Issue, verdict: AuditVe
     {
         let mut live = shared.live();
         live.ended(node, model, Ended::Without, now);
-        live.audited(node, issue.errand == Errand::Subject, now);
+        live.audited(node, issue.part == Part::Subject, now);
     }
     if verdict.passed {
         shared.counters.audits_passed.count();
@@ -305,20 +224,27 @@ fn within(shown: u32, batch: u32, rates: &Rates) -> u32 {
     shown.clamp(bound(low), bound(high))
 }
 
-/// A trial of our own broke off: no proof by itself, for the machine may have been closed over it. It counts as one
-/// failure, and the next trial follows, so that a node which fails them all is soon ejected without another user's
-/// task.
-pub(crate) fn trial_broke(shared: &Arc<Shared>, node: NodeId, model: ModelDigest) {
+/// A trial of our own that began at `begun_steady_ms` broke off: no proof by itself, for the machine may have been closed
+/// over it. It counts as one failure, and the next trial follows, so that a node which fails them all is soon ejected
+/// without another user's task. One that is ejected is tried when it is due.
+pub(crate) fn trial_broke(shared: &Arc<Shared>, node: NodeId, model: ModelDigest, begun_steady_ms: u64) {
     let now = shared.now();
     if shared.live().is_excused(node, model, now) {
         return;
     }
     shared.counters.trials_failed.count();
-    if shared.live().trial_broke(node, model, now) {
+    let (ejected, was_ejected) = {
+        let mut live = shared.live();
+        let was_ejected = live.record_of(node, model).is_ejected();
+        (live.trial_broke(node, model, begun_steady_ms, now), was_ejected)
+    };
+    if ejected {
         shared.counters.ejections.count();
         shared.testimony().tried(node, false, now.steady_ms);
         shared.observed().canary(node, false);
         tracing::warn!(node = %node.short(), "it failed tasks of the orchestrator's own");
+    }
+    if ejected || was_ejected {
         return;
     }
     let owner = Arc::clone(shared);
@@ -347,46 +273,6 @@ pub(crate) fn tried(shared: &Shared, node: NodeId, model: ModelDigest, passed: b
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const NODE: NodeId = NodeId([1; 32]);
-    const LIAR: NodeId = NodeId([2; 32]);
-    const OTHER: NodeId = NodeId([3; 32]);
-
-    #[test]
-    fn one_client_s_failures_count_twice_and_another_s_success_ends_them() {
-        let mut testimony = Testimony::default();
-        let counted = (0..100).filter(|_| testimony.failed(NODE, LIAR, 0) != Weight::None).count();
-        assert_eq!(counted, FAILURES_PER_CLIENT as usize);
-        assert_eq!(testimony.failed(NODE, OTHER, 0), Weight::Word);
-        testimony.success(NODE, LIAR);
-        assert_eq!(testimony.failed(NODE, OTHER, 0), Weight::Word, "taking back one's own leaves the others'");
-        assert_eq!(testimony.failed(NODE, OTHER, 0), Weight::None);
-        testimony.success(NODE, NodeId([4; 32]));
-        assert_eq!([LIAR, OTHER].map(|client| testimony.failed(NODE, client, 0)), [Weight::Word; 2]);
-    }
-
-    #[test]
-    fn three_voices_eject_unless_a_trial_has_just_passed() {
-        let mut testimony = Testimony::default();
-        let clients = [LIAR, OTHER, NodeId([4; 32])];
-        let say = |testimony: &mut Testimony, now| clients.map(|client| testimony.failed(NODE, client, now));
-        assert_eq!(say(&mut testimony, 0), [Weight::Word, Weight::Word, Weight::Full]);
-        testimony.tried(NODE, true, 1);
-        assert_eq!(say(&mut testimony, 2), [Weight::Word; 3]);
-        assert_eq!(say(&mut testimony, TRIAL_HOLDS_MS + 1), [Weight::None; 3], "a trial gives no new say");
-        assert_eq!(say(&mut testimony, FAILURES_KEPT_MS), [Weight::Word, Weight::Word, Weight::Full]);
-    }
-
-    #[test]
-    fn an_accusation_needs_a_second_voice() {
-        let mut testimony = Testimony::default();
-        assert!((0..100).all(|_| !testimony.accused(NODE, LIAR, 0)));
-        assert!(testimony.accused(NODE, OTHER, 0));
-        testimony.tried(NODE, true, 0);
-        assert!(!testimony.accused(NODE, OTHER, 1));
-        assert!(!testimony.accused(NODE, LIAR, 1), "a trial has just shown otherwise");
-        assert!(testimony.accused(NODE, OTHER, TRIAL_HOLDS_MS));
-    }
 
     #[test]
     fn one_task_moves_a_rate_only_so_far() {

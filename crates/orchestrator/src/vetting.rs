@@ -1,6 +1,6 @@
 //! What is believed of a node's own word, and how much of it is kept.
 
-use crate::{live::Worker, rate::Bucket};
+use crate::live::Worker;
 use protocol::{
     grant::{Locality, Policy, Tier, WorkerEvidence},
     hold::Hold,
@@ -9,7 +9,7 @@ use protocol::{
     link::{NodeState, WorkerState},
     signed::Signed,
 };
-use scheduler::{LiveWorker, Now};
+use scheduler::{Budget, LiveWorker, Now};
 use std::{net::SocketAddr, sync::Arc};
 
 /// Evidence is signed anew once an hour or when a worker restarts; checking a signature costs 50 µs or so.
@@ -43,13 +43,12 @@ pub(crate) struct Vetted {
 pub(crate) struct Vetter {
     node: NodeId,
     checked: Vec<Arc<Checked>>,
-    checks: Bucket,
+    checks: Budget,
 }
 
 impl Vetter {
-    pub(crate) fn new(node: NodeId, now: Now) -> Self {
-        let checks = Bucket::new(CHECKS_BURST, CHECKS_PER_SECOND, now.steady_ms);
-        Self { node, checked: Vec::new(), checks }
+    pub(crate) fn new(node: NodeId) -> Self {
+        Self { node, checked: Vec::new(), checks: Budget::per_second(CHECKS_PER_SECOND, CHECKS_BURST) }
     }
 
     /// The believable part of `state`. `refused_models`: models of it that the pool does not take, and why.
@@ -92,7 +91,7 @@ impl Vetter {
         if signed.payload.len() > limits::EVIDENCE_BYTES_MAX {
             return Err(format!("evidence of more than {} bytes", limits::EVIDENCE_BYTES_MAX));
         }
-        if !self.checks.take(now.steady_ms) {
+        if !self.checks.withdraw(now.steady_ms) {
             return Err("its evidence changes too often".to_owned());
         }
         // The client's own policy is the client's to check; what is asked here is whether the evidence holds at all.

@@ -33,5 +33,5 @@ mod watcher;
 pub use meter::{MemoryMeter, machine_memory_bytes};
 pub use readings::Readings;
 pub use rules::Verdict;
-pub use settings::{LendSettings, Purpose};
+pub use settings::{ClientSettings, LendSettings, Purpose};
 pub use watcher::Watcher;

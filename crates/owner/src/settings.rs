@@ -1,4 +1,4 @@
-//! What the owner allows: the section `[lend]` of `config.toml`.
+//! What the owner allows: `config.toml`, with the sections `[lend]` for the machine and `[client]` for what its owner asks.
 
 mod schedule;
 
@@ -54,6 +54,21 @@ impl Default for LendSettings {
             memory_bytes_max: None,
             disk_bytes_max: 64 << 30,
         }
+    }
+}
+
+/// How this machine asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientSettings {
+    /// Whether, now and then, a second worker of the pool may read a task with its answer, to find nodes that answer with
+    /// another model than they name.
+    pub audit: bool,
+}
+
+impl Default for ClientSettings {
+    fn default() -> Self {
+        Self { audit: true }
     }
 }
 
@@ -138,21 +153,29 @@ pub enum SettingsError {
 impl SettingsError {
     /// What can be done.
     pub fn remedy(&self) -> &'static str {
-        "docs/LENDING.md has every field of `[lend]` with its values and an example"
+        "docs/LENDING.md has every field with its values and an example"
     }
 }
 
-/// The whole file. It has one section so far.
+/// The whole file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ConfigFile {
     #[serde(default)]
     lend: LendSettings,
+    #[serde(default)]
+    client: ClientSettings,
 }
 
-/// Reads `config.toml`; an empty text gives the defaults.
+/// Reads `[client]` of `config.toml`; an empty text gives the defaults.
+pub fn client_from_toml(text: &str) -> Result<ClientSettings, SettingsError> {
+    let ConfigFile { client, .. } = toml::from_str(text)?;
+    Ok(client)
+}
+
+/// Reads `[lend]` of `config.toml`; an empty text gives the defaults.
 pub fn from_toml(text: &str, purpose: Purpose) -> Result<LendSettings, SettingsError> {
-    let ConfigFile { mut lend } = toml::from_str(text)?;
+    let ConfigFile { mut lend, .. } = toml::from_str(text)?;
     if purpose == Purpose::Up {
         let written: toml::Table = toml::from_str(text)?;
         let is_set = |field| written.get("lend").is_some_and(|section| section.get(field).is_some());

@@ -103,6 +103,23 @@ pub struct MatchRequest {
     pub wait_ms_max: u32,
 }
 
+impl MatchRequest {
+    /// A task of a user's that begins, on any node of the pool that has a place now.
+    pub fn new(task: TaskId, model: ModelRef, prompt_bucket_bytes: u32, answer_bucket_tokens: u32) -> Self {
+        Self {
+            task,
+            model,
+            prompt_bucket_bytes,
+            answer_bucket_tokens,
+            policy: Policy::default(),
+            exclude: Vec::new(),
+            priority: Priority::default(),
+            purpose: Purpose::default(),
+            wait_ms_max: 0,
+        }
+    }
+}
+
 /// An orchestrator's answer to a [`MatchRequest`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum MatchReply {
@@ -121,16 +138,37 @@ pub struct Grant {
     pub model_name: String,
     /// Best first, between 1 and [`crate::limits::CANDIDATES_MAX`].
     pub candidates: Vec<Candidate>,
-    /// Now and then: a node to be tried beside the task, as if it were one more task of this asker.
-    pub audit: Option<Box<Audit>>,
+    /// Now and then: whose answer is to be checked by others.
+    pub audit: Option<Audit>,
+}
+
+/// Whose answer is to be checked by others.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Audit {
+    /// What the first candidate writes of the answer to this very task. Who reads it is asked for when it is there
+    /// ([`crate::link::Question::Audit`]): nobody's place is held for the length of an answer.
+    Answer,
+    /// That of a node which gets no users' tasks: a canary, beside the task.
+    Canary(Box<Canary>),
 }
 
 /// A node to be tried, and who says whether its answer is the model's.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Audit {
+pub struct Canary {
     /// Who is tried, and under which task.
     pub subject: Errand,
     /// Who scores its answer, at most [`crate::limits::REFEREES_MAX`]: the second where the first disagrees.
+    pub referees: Vec<Errand>,
+}
+
+/// Who reads an answer that was drawn for an audit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Reading {
+    /// Under which task the audit is spoken of: its outcome names the subject, and carries the verdict.
+    pub task: TaskId,
+    /// Whose answer was drawn.
+    pub subject: NodeId,
+    /// Who scores it, at most [`crate::limits::REFEREES_MAX`]: the second where the first disagrees.
     pub referees: Vec<Errand>,
 }
 

@@ -43,3 +43,4 @@ pub mod signed;
 pub mod stream;
 pub mod task;
 pub mod ticket;
+pub mod time;

@@ -4,7 +4,7 @@
 //! ([`Welcome`]). A node keeps that stream: state up, probes down. A client opens one more stream for each question.
 
 use crate::{
-    grant::{MatchReply, MatchRequest, WorkerEvidence},
+    grant::{MatchReply, MatchRequest, Reading, WorkerEvidence},
     hold::Hold,
     ids::{ModelDigest, NodeId, PoolId, TaskId},
     ipc::ModelFacts,
@@ -32,8 +32,6 @@ pub struct Hello {
     pub secret: Option<[u8; 32]>,
     /// What it comes as.
     pub role: Role,
-    /// Version of its program, for people.
-    pub version: String,
 }
 
 /// What a member comes as.
@@ -59,8 +57,6 @@ pub enum HelloReply {
 pub struct Welcome {
     /// Machines whose permits hold in this pool.
     pub orchestrators: Vec<NodeId>,
-    /// The models of the pool; the first is the default.
-    pub models: Vec<ModelEntry>,
 }
 
 /// Why a member was not admitted.
@@ -170,6 +166,11 @@ pub enum Question {
     Nodes,
     /// How a task that was granted to me has ended.
     Outcome(Outcome),
+    /// The answer to a task of mine is there whose grant said [`crate::grant::Audit::Answer`]: who reads it?
+    Audit {
+        /// The task.
+        task: TaskId,
+    },
 }
 
 /// How a task ended on one node, in the words of its asker. Counts and times, nothing of the content. Believed only of
@@ -186,8 +187,6 @@ pub struct Outcome {
     pub prompt_tokens: u32,
     /// Tokens that this node generated.
     pub completion_tokens: u32,
-    /// From the request to the first token, in milliseconds; 0: there was none.
-    pub first_token_ms: u32,
     /// From the first token to the last, in milliseconds.
     pub generation_ms: u32,
     /// What the audit found, if this was one.
@@ -235,6 +234,8 @@ pub enum Answer {
     Noted,
     /// To `Nodes`.
     Nodes(Vec<NodeRow>),
+    /// To `Audit`; `None`: it was not drawn, or asked for before, or nobody has time for it.
+    Audit(Option<Box<Reading>>),
     /// The question could not be read.
     Malformed,
 }

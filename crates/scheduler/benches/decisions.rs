@@ -8,7 +8,7 @@
 #![expect(clippy::unwrap_used, reason = "a benchmark may end with what went wrong")]
 
 use protocol::{
-    grant::{MatchRequest, ModelRef, Policy, Priority, Purpose},
+    grant::{MatchRequest, ModelRef},
     hold::Hold,
     ids::{ModelDigest, NodeId, TaskId},
     link::ModelEntry,
@@ -80,6 +80,11 @@ fn node(number: u32, random: &mut Random, now: Now) -> LiveNode {
     }
 }
 
+/// Of the default model, for anybody.
+fn request() -> MatchRequest {
+    MatchRequest::new(TaskId([0; 16]), ModelRef::Name("default".to_owned()), 4_096, 256)
+}
+
 /// Processor time of this thread so far, in microseconds, where the system tells it.
 fn processor_us() -> Option<f64> {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").ok()?;
@@ -96,17 +101,7 @@ fn measure(nodes: u32, goal_us: f64) -> bool {
         fleet.insert(node(number, &mut random, now), now);
     }
     let build_us = began.elapsed().as_secs_f64() * 1e6 / f64::from(nodes);
-    let mut request = MatchRequest {
-        task: TaskId([0; 16]),
-        model: ModelRef::Name("default".to_owned()),
-        prompt_bucket_bytes: 4_096,
-        answer_bucket_tokens: 256,
-        policy: Policy::default(),
-        exclude: Vec::new(),
-        priority: Priority::Interactive,
-        purpose: Purpose::First,
-        wait_ms_max: 0,
-    };
+    let mut request = request();
     let mut times_us = Vec::with_capacity(DECISIONS as usize);
     let mut given = std::collections::VecDeque::new();
     let before_us = processor_us();
@@ -154,17 +149,7 @@ fn refusals(fleet: &mut Fleet, pool: &Registry, now: Now) -> f64 {
     for id in ids {
         fleet.update(id, now, |live| live.hold = Some(Hold::Draining));
     }
-    let request = MatchRequest {
-        task: TaskId([0; 16]),
-        model: ModelRef::Name("default".to_owned()),
-        prompt_bucket_bytes: 4_096,
-        answer_bucket_tokens: 256,
-        policy: Policy::default(),
-        exclude: Vec::new(),
-        priority: Priority::Interactive,
-        purpose: Purpose::First,
-        wait_ms_max: 0,
-    };
+    let request = request();
     let (began, before_us) = (Instant::now(), processor_us());
     for entropy in 0..1_000 {
         black_box(fleet.rank(pool, &Task::new(id(1), &request), now, entropy).unwrap_err());

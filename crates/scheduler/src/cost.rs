@@ -2,10 +2,12 @@
 //!
 //! **Time.** With *b* streams on the worker (of *S* slots), a prompt of *P* tokens and an answer of *A*:
 //!
-//! > T = load + wait + rtt + P/prefill + A · step(b + 1)
+//! > T = load + wait + rtt + (b + 1) · P/prefill + A · step(b + 1)
 //!
-//! `step(n)` is the measured time of one step with *n* streams ([`trust::observations::Rates::step_ms`]), that is, after
-//! this task has joined. Where all slots are taken the task waits for the `tasks − S + 1`th of them to end: with *S*
+//! The worker reads one prompt's worth of tokens at a time, whoever it belongs to. Whoever ends is replaced, so while this
+//! task is there, each of the *b* others reads a prompt once on average, and everybody waits for it; theirs are taken to
+//! be as long as this one. `step(n)` is the measured time of one step with *n* streams
+//! ([`trust::observations::Rates::step_ms`]), that is, after this task has joined. Where all slots are taken the task waits for the `tasks − S + 1`th of them to end: with *S*
 //! tasks like this one under way that takes `(tasks − S + 1) / S · A · step(S)`.
 //!
 //! **Others.** What a task takes from the streams beside it is a cost like its own: minimising only T would fill the
@@ -27,29 +29,23 @@
 //!
 //! > F = detection + wait elsewhere + (P + A/2)/prefill elsewhere
 //!
-//! > cost = T + others + F · (−ln P(stays T)) + F · (1 − s)/s + price
+//! **Weight.** What is minimised is the sum of squared times, not their sum, because those who wait longest are whom a
+//! pool is judged by. A millisecond more for a task that takes T costs in proportion to T, and T grows with the answer. So
+//! a task's own time counts A/[`Rule::usual_answer_tokens`], between 0.3 and 1: what is short goes where it disturbs
+//! least, to idle machines of any speed, and leaves the fast ones to what is long.
 //!
-//! For comparison, [`OnFailure::Restart`] is the rule for clients that begin again: with p = P(stays T)·s, an attempt
-//! that fails is expected to be lost half-way, so cost = T + others + (1 − p)/p · (F + T/2) + price.
+//! > cost = weight · T + others + F · (−ln P(stays T)) + F · (1 − s)/s + price
 
 use crate::{LiveNode, LiveWorker, Now, Task};
-
-/// What a failure costs the client.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OnFailure {
-    /// It goes on elsewhere from the last token.
-    Resume,
-    /// It begins again.
-    Restart,
-}
+use trust::survival::AtAge;
 
 /// The constants of the rule.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Rule {
-    /// What a failure costs.
-    pub on_failure: OnFailure,
     /// How much what others lose counts: 1 is as much as the task's own time, and minimises the sum of all.
     pub others: f64,
+    /// From so many expected tokens on, a task's own time counts in full.
+    pub usual_answer_tokens: f64,
     /// Until a client notices a failure: the silence that it takes for one, in milliseconds.
     pub detection_ms: f64,
     /// Until another node has been found and reached, in milliseconds.
@@ -63,8 +59,8 @@ pub struct Rule {
 impl Default for Rule {
     fn default() -> Self {
         Self {
-            on_failure: OnFailure::Resume,
             others: 1.0,
+            usual_answer_tokens: 300.0,
             detection_ms: 1_000.0,
             elsewhere_ms: 200.0,
             elsewhere_prefill_per_s: 200.0,
@@ -103,50 +99,76 @@ impl From<&Task<'_>> for Sizes {
 
 /// Longest time that is told apart from for ever: about 50 days.
 const TIME_MS_MAX: f64 = u32::MAX as f64;
+/// The least weight of a task's own time: nobody is left to wait for nothing.
+const WEIGHT_MIN: f64 = 0.3;
 /// Below this, the chance of success is not told apart: a node there is ejected.
 const SUCCESS_MIN: f64 = 0.01;
 
 impl Rule {
     /// What is expected of `worker` on `node` for a task of these sizes.
     pub fn estimate(&self, node: &LiveNode, worker: &LiveWorker, sizes: Sizes, now: Now) -> Estimate {
-        let (answer, slots, tasks) =
-            (f64::from(sizes.answer_tokens), u64::from(worker.slots.max(1)), worker.tasks(now));
+        self.outlook(node, worker, now).estimate(sizes)
+    }
+
+    /// The same for tasks of whatever size.
+    pub(crate) fn outlook(&self, node: &LiveNode, worker: &LiveWorker, now: Now) -> Outlook<'_> {
+        let (slots, tasks) = (u64::from(worker.slots.max(1)), worker.tasks(now));
         let others = u32::try_from(tasks.min(slots - 1)).expect("fewer than slots, of which there are 32 bits");
-        let step_ms = worker.rates.step_ms(others + 1);
-        let prefill_ms = worker.rates.prefill_ms(sizes.prompt_tokens);
-        let wait_ms = match tasks.checked_sub(slots) {
-            None => 0.0,
+        let success = (f64::from(node.record(worker.model).success_ppm()) / 1e6).clamp(SUCCESS_MIN, 1.0);
+        Outlook {
+            rule: self,
+            streams: f64::from(others),
+            step_ms: worker.rates.step_ms(others + 1),
+            prefill_ms: worker.rates.prefill_ms(1),
             // Full with its queue: every slot is taken, so `step_ms` is that of all slots.
-            Some(queued) => (queued + 1) as f64 / slots as f64 * answer * step_ms,
-        };
-        let first_ms = f64::from(worker.load_ms) + wait_ms + f64::from(node.rtt_us) / 1000.0 + prefill_ms;
-        let time_ms = (first_ms + answer * step_ms).min(TIME_MS_MAX);
-        let streams = f64::from(others);
-        let taken_ms = answer * step_ms * streams / (streams + 1.0) + streams * prefill_ms;
-        let failure_ms = self.failure_ms(node, worker, sizes, time_ms, now);
-        let tokens = f64::from(sizes.prompt_tokens) + answer;
-        let price_ms = self.price_ms_per_micro * f64::from(worker.price_micro) * tokens / 1000.0;
-        let cost_ms = (time_ms + self.others * taken_ms + failure_ms + price_ms).min(TIME_MS_MAX);
+            answers_ahead: tasks.checked_sub(slots).map_or(0.0, |queued| (queued + 1) as f64 / slots as f64),
+            begin_ms: f64::from(worker.load_ms) + f64::from(node.rtt_us) / 1000.0,
+            hazard: node.hazard.at_age(node.session_age_ms(now)),
+            failures: (1.0 - success) / success,
+            price_ms: self.price_ms_per_micro * f64::from(worker.price_micro) / 1000.0,
+        }
+    }
+}
+
+/// What a worker promises whatever the size of the task.
+pub(crate) struct Outlook<'r> {
+    rule: &'r Rule,
+    // Streams beside the task's.
+    streams: f64,
+    step_ms: f64,
+    // For one token.
+    prefill_ms: f64,
+    // Answers that have to end before the task's turn.
+    answers_ahead: f64,
+    begin_ms: f64,
+    hazard: AtAge,
+    // For each success.
+    failures: f64,
+    // For one token.
+    price_ms: f64,
+}
+
+impl Outlook<'_> {
+    pub(crate) fn estimate(&self, sizes: Sizes) -> Estimate {
+        let (rule, answer) = (self.rule, f64::from(sizes.answer_tokens));
+        let (prompt, answer_ms) = (f64::from(sizes.prompt_tokens), answer * self.step_ms);
+        let prefill_ms = prompt * self.prefill_ms;
+        let wait_ms = if self.answers_ahead > 0.0 { self.answers_ahead * answer_ms } else { 0.0 };
+        let first_ms = self.begin_ms + wait_ms + prefill_ms;
+        let time_ms = (first_ms + self.streams * prefill_ms + answer_ms).min(TIME_MS_MAX);
+        let weight = (answer / rule.usual_answer_tokens).clamp(WEIGHT_MIN, 1.0);
+        let taken_ms = self.streams * (answer_ms / (self.streams + 1.0) + prefill_ms);
+        let reread_ms = (prompt + answer / 2.0) / rule.elsewhere_prefill_per_s * 1000.0;
+        let pause_ms = rule.detection_ms + rule.elsewhere_ms + reread_ms;
+        let failure_ms = pause_ms * (self.hazard.departures(time_ms as u64) + self.failures);
+        let price_ms = self.price_ms * (prompt + answer);
+        let cost_ms = (weight * time_ms + rule.others * taken_ms + failure_ms + price_ms).min(TIME_MS_MAX);
         Estimate {
             // Saturating, as casts of floating-point numbers are.
             first_token_ms: first_ms as u32,
-            token_us: (step_ms * 1000.0) as u32,
+            token_us: (self.step_ms * 1000.0) as u32,
             time_us: (time_ms * 1000.0) as u64,
             cost_us: (cost_ms * 1000.0) as u64,
-        }
-    }
-
-    fn failure_ms(&self, node: &LiveNode, worker: &LiveWorker, sizes: Sizes, time_ms: f64, now: Now) -> f64 {
-        let departures = node.hazard.departures(node.session_age_ms(now), time_ms as u64);
-        let success = (f64::from(node.record(worker.model).success_ppm()) / 1e6).clamp(SUCCESS_MIN, 1.0);
-        let reread = f64::from(sizes.prompt_tokens) + f64::from(sizes.answer_tokens) / 2.0;
-        let pause_ms = self.detection_ms + self.elsewhere_ms + reread / self.elsewhere_prefill_per_s * 1000.0;
-        match self.on_failure {
-            OnFailure::Resume => pause_ms * (departures + (1.0 - success) / success),
-            OnFailure::Restart => {
-                let completes = ((-departures).exp() * success).max(SUCCESS_MIN);
-                (1.0 - completes) / completes * (pause_ms + time_ms / 2.0)
-            }
         }
     }
 }

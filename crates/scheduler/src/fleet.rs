@@ -11,10 +11,11 @@ mod place;
 
 use crate::{
     Ended, LiveNode, Now, Ranking, Rule, Task,
-    gate::gate,
+    gate::{back_ms, gate},
     rank::{drawn, order, refusal},
 };
 use index::Index;
+pub use index::NEED_ONE_IN;
 use place::{Class, Placed};
 use protocol::{
     grant::{Locality, Refusal, RefusalKind},
@@ -149,10 +150,33 @@ impl Fleet {
     }
 
     /// Nodes that are due for a canary because it is their only way to work, longest due first, at most `most`.
+    ///
+    /// Where more than one of [`NEED_ONE_IN`] of the nodes that are there with a model are ejected, these follow, each as
+    /// soon as [`crate::record::NEEDED_AGAIN_MS`] have passed since it was tried.
     pub fn canaries_due(&self, now: Now, most: usize) -> Vec<(NodeId, ModelDigest)> {
-        let due = self.index.canaries_due(now.steady_ms);
-        let named = due.filter_map(|(at, model)| Some((self.entries[at as usize].as_ref()?.live.node, model)));
-        named.take(most).collect()
+        let mut due: Vec<(u32, ModelDigest)> = self.index.canaries_due(now.steady_ms).take(most).collect();
+        for needed in self.index.needed_due(now.steady_ms) {
+            if due.len() >= most {
+                break;
+            }
+            if !due.contains(&needed) {
+                due.push(needed);
+            }
+        }
+        let named = due.into_iter().map(|(at, model)| {
+            let entry = self.entries[at as usize].as_ref().expect("what is indexed is there");
+            (entry.live.node, model)
+        });
+        named.collect()
+    }
+
+    /// Whether a canary that this ejected node passed now would come too early; never of one that is not ejected.
+    pub fn is_tried_enough(&self, node: NodeId, model: ModelDigest, now: Now) -> bool {
+        let Some(live) = self.get(node) else { return false };
+        let record = live.record(model);
+        let needed = record.needed_canary_due_steady_ms().filter(|_| self.index.is_in_need(model));
+        let due = needed.or_else(|| record.canary_due_steady_ms(live.attestation));
+        record.is_ejected() && due.is_some_and(|due| now.steady_ms < due)
     }
 
     /// A node with a place for this model, at random: for an audit of one that gets work.
@@ -250,7 +274,13 @@ impl Fleet {
     /// Why nobody takes the task: the nearest reasons, each from the gate itself.
     fn refuse(&self, model: ModelDigest, task: &Task<'_>, now: Now) -> Refusal {
         let mut reasons: Vec<(NodeId, Hold)> = Vec::new();
-        let mut note = |live: &LiveNode| reasons.extend(gate(live, model, task, now).map(|hold| (live.node, hold)));
+        let (mut back, is_needed) = (None, self.index.is_in_need(model));
+        let mut note = |live: &LiveNode| {
+            if let Some(hold) = gate(live, model, task, now) {
+                back = back.into_iter().chain(back_ms(live, model, &hold, is_needed, now)).min();
+                reasons.push((live.node, hold));
+            }
+        };
         // Its own node is who a task of this device is about.
         let own = (task.request.policy.locality == Locality::Device).then_some(task.client);
         if let Some(live) = own.and_then(|own| self.get(own)) {
@@ -273,7 +303,7 @@ impl Fleet {
         }
         reasons.sort_unstable_by_key(|(node, _)| *node);
         reasons.dedup_by_key(|(node, _)| *node);
-        refusal(reasons)
+        refusal(reasons, back)
     }
 
     /// Moves a node to where it belongs now.

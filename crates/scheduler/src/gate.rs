@@ -3,6 +3,11 @@
 use crate::{LiveNode, LiveWorker, Now, Presence, Task};
 use protocol::{grant::Locality, hold::Hold, ids::ModelDigest};
 
+/// When to look again where places are taken or workers load, in milliseconds: about one short answer.
+pub(crate) const SOON_MS: u64 = 1_000;
+/// How long it takes to start a worker that died, about.
+const RESTART_MS: u64 = 2_000;
+
 /// Why `node` cannot take `task` with this model, if so: the first reason that would have to go.
 pub fn gate(node: &LiveNode, model: ModelDigest, task: &Task<'_>, now: Now) -> Option<Hold> {
     if let Some(hold) = absent(node, now).or_else(|| node.hold.clone()) {
@@ -84,5 +89,21 @@ pub(crate) fn distance(hold: &Hold) -> u8 {
         Hold::BelowTier | Hold::OutsideLocality | Hold::OtherModel => 4,
         // `Left`, and whatever comes later.
         _ => 5,
+    }
+}
+
+/// In how many milliseconds a node that is held back like this may be back by itself, if that can be said at all.
+pub(crate) fn back_ms(node: &LiveNode, model: ModelDigest, hold: &Hold, is_needed: bool, now: Now) -> Option<u64> {
+    match hold {
+        Hold::Full { .. } | Hold::Unproven | Hold::Starting => Some(SOON_MS),
+        // Its node starts another.
+        Hold::WorkerDown { .. } => Some(RESTART_MS),
+        // Who has been away for a moment is back in a moment, more likely than not; who has been away for long is not.
+        Hold::Unresponsive => Some(now.steady_ms.saturating_sub(node.silent_from_steady_ms).max(SOON_MS)),
+        Hold::Ejected { .. } | Hold::Probation => Some(node.record(model).back_ms(is_needed, now.steady_ms)),
+        Hold::Paused { until_unix_ms: at } | Hold::Owner { lifts_unix_ms: at, .. } => {
+            at.map(|at| at.saturating_sub(now.unix_ms).max(SOON_MS))
+        }
+        _ => None,
     }
 }

@@ -2,8 +2,7 @@
 //!
 //! ```
 //! use protocol::{
-//!     grant::{MatchRequest, ModelRef, Policy, Priority, Purpose}, hold::Hold, ids::{ModelDigest, NodeId, TaskId},
-//!     link::ModelEntry,
+//!     grant::{MatchRequest, ModelRef}, hold::Hold, ids::{ModelDigest, NodeId, TaskId}, link::ModelEntry,
 //! };
 //! use registry::{Fact, Genesis, Registry};
 //! use scheduler::{Fleet, LiveNode, LiveWorker, Now, Rule, Task};
@@ -28,11 +27,7 @@
 //! for live in [node(10, 3), node(11, 1), node(12, 4)] {
 //!     fleet.insert(live, now);
 //! }
-//! let mut request = MatchRequest {
-//!     task: TaskId([0; 16]), model: ModelRef::Name("default".into()), prompt_bucket_bytes: 4096,
-//!     answer_bucket_tokens: 0, policy: Policy::default(), exclude: Vec::new(), priority: Priority::Interactive,
-//!     purpose: Purpose::First, wait_ms_max: 0,
-//! };
+//! let mut request = MatchRequest::new(TaskId([0; 16]), ModelRef::Name("default".into()), 4096, 0);
 //!
 //! let ranking = fleet.grant(&pool, &Task::new(NodeId([9; 32]), &request), now, 42).expect("two nodes have a place");
 //! let ranked: Vec<NodeId> = ranking.candidates.iter().map(|candidate| candidate.node).collect();
@@ -57,6 +52,7 @@ pub mod budget;
 pub mod cost;
 mod fleet;
 mod gate;
+pub mod hedge;
 mod live;
 pub mod queue;
 mod rank;
@@ -64,9 +60,10 @@ pub mod record;
 mod task;
 
 pub use budget::Budget;
-pub use cost::{Estimate, OnFailure, Rule, Sizes};
-pub use fleet::Fleet;
+pub use cost::{Estimate, Rule, Sizes};
+pub use fleet::{Fleet, NEED_ONE_IN};
 pub use gate::{gate, standing};
+pub use hedge::FirstTokens;
 pub use live::{LiveNode, LiveWorker, Now, Presence, RESERVED_MS};
 pub use queue::{Ask, Queue, TooLong};
 pub use rank::{Ranked, Ranking};

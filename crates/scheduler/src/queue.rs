@@ -152,12 +152,24 @@ impl<T> Queue<T> {
 
     /// Whose turn it is. Ask for a place for it, and [`Self::take`] it if there is one.
     pub fn first(&self) -> Option<(u64, &Ask, &T)> {
+        self.turns().next()
+    }
+
+    /// Everybody who waits, in the order of their turns: for whoever cannot take a place that there is, the next may.
+    pub fn turns(&self) -> impl Iterator<Item = (u64, &Ask, &T)> {
         let [resumes, interactive, batch] = &self.classes;
         let turn_of_batch = self.since_batch + 1 >= BATCH_EVERY;
         let order = if turn_of_batch { [resumes, batch, interactive] } else { [resumes, interactive, batch] };
-        let (_, number) = order.into_iter().find_map(BTreeSet::first)?;
-        let waiting = &self.waiting[number];
-        Some((*number, &waiting.ask, &waiting.item))
+        order.into_iter().flatten().map(|(_, number)| {
+            let waiting = &self.waiting[number];
+            (*number, &waiting.ask, &waiting.item)
+        })
+    }
+
+    /// No place can come free now, whoever ends: nobody serves. The time until the next says nothing of the pace at
+    /// which they come when somebody does.
+    pub fn pause(&mut self) {
+        self.taken_steady_ms = None;
     }
 
     /// A task got a place.

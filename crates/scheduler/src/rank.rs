@@ -3,7 +3,7 @@
 use crate::{
     LiveNode, Now, Task,
     cost::{Estimate, Rule, Sizes},
-    gate::distance,
+    gate::{SOON_MS, distance},
 };
 use protocol::{
     grant::{Refusal, RefusalKind},
@@ -14,8 +14,6 @@ use protocol::{
 };
 use std::cmp::Reverse;
 
-/// When to ask again where places are taken or workers load: about one short answer.
-const RETRY_AFTER_MS: u32 = 1_000;
 /// Nodes whose cost is within so many hundredths of the best are as good: two of them are drawn.
 const AS_GOOD_PERCENT: u64 = 110;
 /// And they are among so many first.
@@ -86,17 +84,17 @@ pub(crate) fn order<'l>(
     ranked.into_iter().map(|(key, estimate)| Ranked { node: key.4, estimate }).collect()
 }
 
-/// A refusal with these reasons, of which each node has at most one.
-pub(crate) fn refusal(mut reasons: Vec<(NodeId, Hold)>) -> Refusal {
+/// A refusal with these reasons, of which each node has at most one. `back_ms`: when one of the nodes may be back by
+/// itself.
+pub(crate) fn refusal(mut reasons: Vec<(NodeId, Hold)>, back_ms: Option<u64>) -> Refusal {
     reasons.sort_unstable_by_key(|(node, hold)| (distance(hold), *node));
     reasons.truncate(limits::REASONS_MAX);
     // The nearest reason comes first: where anybody only has no place, the pool is overloaded.
     let (kind, retry_after_ms) = match reasons.first() {
-        Some((_, Hold::Full { .. } | Hold::Unproven)) => (RefusalKind::Overloaded, Some(RETRY_AFTER_MS)),
-        Some((_, Hold::Starting)) => (RefusalKind::NoNode, Some(RETRY_AFTER_MS)),
-        _ => (RefusalKind::NoNode, None),
+        Some((_, Hold::Full { .. } | Hold::Unproven)) => (RefusalKind::Overloaded, Some(SOON_MS)),
+        _ => (RefusalKind::NoNode, back_ms),
     };
-    Refusal { kind, reasons, retry_after_ms }
+    Refusal { kind, reasons, retry_after_ms: retry_after_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)) }
 }
 
 /// A number that looks random for each node and each entropy: the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast

@@ -4,13 +4,18 @@
 //! * **A node that fails everything gets at most [`USER_FAILURES_MAX`] users' tasks before it is ejected**: until it
 //!   has proven itself, tasks in flight count as failures to come, so that no burst slips through.
 //! * One failure of a proven node puts what it is given from then on under the same bound, until it succeeds again.
-//!   What was in flight by then and fails too fell with it, and counts as the same failure: a lid closes over all tasks
-//!   at once.
+//! * **One crash is one failure.** What was in flight when a node that had completed anything fails, and fails too, fell
+//!   with it: a lid closes over all tasks at once. So did a trial that was set off by the failure and finds the same.
 //! * An ejected node gets no user's task. It comes back through [`TRIES_TO_RETURN`] passed canaries in a row, the next
-//!   of which is due later each time it fails one or is ejected again; and it comes back unproven, with one task.
+//!   of which is due later each time it fails one or is ejected again; and it comes back unproven, with one task. That
+//!   it relapsed is forgotten by and by, if it fails nothing, and sooner where it proves itself.
+//! * Where a pool is in need, because too many of its nodes are ejected ([`crate::Fleet::canaries_due`]), they are tried
+//!   every [`NEEDED_AGAIN_MS`], whatever their back-off: patience with a bad node is for those who have others.
 //! * A node that nobody vouches for begins on probation: canaries only, until [`PROBATION_CANARIES`] have passed.
 //!
 //! This is a circuit breaker (M. Nygard, "Release It!", 2007) whose half-open state is fed by canaries, never by users.
+//! Envoy's outlier detection bounds ejection likewise (`max_ejection_percent`, and the panic threshold of its load
+//! balancers), but by sending users to ejected hosts; here the need hastens the proof, and does not replace it.
 
 use protocol::{hold::Hold, ids::ModelDigest, limits};
 use trust::{observations::Results, score::Attestation};
@@ -29,6 +34,14 @@ pub const TRIES_TO_RETURN: u32 = 2;
 const BACK_OFF_MS_MIN: u64 = 5_000;
 /// The longest back-off.
 const BACK_OFF_MS_MAX: u64 = 60 * 60 * 1000;
+/// The time between two canaries to one ejected node in a pool that needs it, in milliseconds.
+pub const NEEDED_AGAIN_MS: u64 = 5_000;
+/// How long a canary takes, about.
+const CANARY_MS: u64 = 1_000;
+/// One relapse is forgotten after so long without a failure.
+const RELAPSE_KEPT_MS: u64 = 5 * 60 * 1000;
+/// A trial that begins so soon after a failure finds what failed, if it fails.
+const SAME_CRASH_MS: u64 = 3_000;
 /// A task of which nothing was heard for so long is in flight no more.
 const FORGOTTEN_MS: u64 = 10 * 60 * 1000;
 /// Each result counts an eighth: after five failures in a row a perfect record is at a half.
@@ -57,13 +70,18 @@ pub struct Record {
     successes: u32,
     failures_in_row: u32,
     in_flight: u32,
-    // Of those in flight, the ones that a proven node had when it failed for the first time.
+    // Of those in flight, the ones that a node had which had completed some when it failed for the first time.
     trusted_in_flight: u32,
     last_start_steady_ms: u64,
     canaries_passed: u32,
     next_canary_steady_ms: u64,
     // How often it was ejected, or failed a canary since: each doubles the back-off.
     relapses: u32,
+    // When it failed anything the last time, and since when its relapses fade.
+    failed_steady_ms: u64,
+    fading_steady_ms: u64,
+    // When it was ejected, or a canary was sent, whichever is later.
+    tried_steady_ms: u64,
     // Canaries passed in a row since it was ejected.
     ejected: Option<u32>,
 }
@@ -86,6 +104,9 @@ impl Record {
         canaries_passed: 0,
         next_canary_steady_ms: 0,
         relapses: 0,
+        failed_steady_ms: 0,
+        fading_steady_ms: 0,
+        tried_steady_ms: 0,
         ejected: None,
     };
 
@@ -102,6 +123,11 @@ impl Record {
     /// Whether it has completed tasks enough, since it came or was ejected, that its failures need not be its nature.
     pub fn is_proven(&self) -> bool {
         self.successes >= PROVEN_SUCCESSES
+    }
+
+    /// Whether it has completed any since it came or was ejected: what it fails at once is then one failure.
+    pub fn has_completed(&self) -> bool {
+        self.successes > 0
     }
 
     /// Canaries that it passed.
@@ -135,6 +161,24 @@ impl Record {
         (self.ejected.is_some() || self.is_on_probation(attestation)).then_some(self.next_canary_steady_ms)
     }
 
+    /// When it is due for a canary in a pool that needs it, if it is ejected.
+    pub fn needed_canary_due_steady_ms(&self) -> Option<u64> {
+        let needed = self.tried_steady_ms.saturating_add(NEEDED_AGAIN_MS);
+        self.ejected.map(|_| needed.min(self.next_canary_steady_ms))
+    }
+
+    /// In how many milliseconds it may be back, if it passes every canary from now on. `is_needed`: in a pool in need.
+    pub(crate) fn back_ms(&self, is_needed: bool, now_steady_ms: u64) -> u64 {
+        let (left, spacing) = match self.ejected {
+            Some(passed) if is_needed => (TRIES_TO_RETURN.saturating_sub(passed), NEEDED_AGAIN_MS),
+            Some(passed) => (TRIES_TO_RETURN.saturating_sub(passed), self.back_off_ms()),
+            None => (PROBATION_CANARIES.saturating_sub(self.canaries_passed), self.back_off_ms()),
+        };
+        let due = self.needed_canary_due_steady_ms().filter(|_| is_needed).unwrap_or(self.next_canary_steady_ms);
+        let first_ms = due.saturating_sub(now_steady_ms).saturating_add(CANARY_MS);
+        first_ms.saturating_add(spacing.saturating_mul(u64::from(left.saturating_sub(1))))
+    }
+
     /// When [`Self::hold`] changes by time alone, if ever.
     pub(crate) fn changes_steady_ms(&self) -> Option<u64> {
         (self.in_flight > 0).then(|| self.last_start_steady_ms.saturating_add(FORGOTTEN_MS))
@@ -161,6 +205,7 @@ impl Record {
         if now_steady_ms >= self.last_start_steady_ms.saturating_add(FORGOTTEN_MS) {
             (self.in_flight, self.trusted_in_flight) = (0, 0);
         }
+        self.fade(now_steady_ms);
         self.in_flight = self.in_flight.saturating_add(1);
         self.last_start_steady_ms = now_steady_ms;
     }
@@ -183,19 +228,14 @@ impl Record {
             // One of those that were in flight at the first failure. Which of them ended is not known: the older ones,
             // in doubt, which keeps the newer ones counted.
             Ended::Failed if self.failures_in_row > 0 && self.trusted_in_flight > 0 => self.trusted_in_flight -= 1,
-            Ended::Failed => {
-                self.fail();
-                if self.failures_in_row >= self.allowance() || self.success_ppm < SUCCESS_PPM_MIN {
-                    self.eject(now_steady_ms);
-                }
-            }
+            Ended::Failed => self.fail_and_judge(now_steady_ms),
         }
         self.trusted_in_flight = self.trusted_in_flight.min(self.in_flight);
     }
 
     /// A user's task on it has failed by the word of somebody who is not to eject it by words: it brings it to the edge,
     /// so that it gets one task at a time, and the next failure that is seen ejects it.
-    pub fn alleged(&mut self) {
+    pub fn alleged(&mut self, now_steady_ms: u64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if self.ejected.is_some() {
             return;
@@ -204,15 +244,35 @@ impl Record {
             self.trusted_in_flight -= 1;
         } else {
             let success_ppm = self.success_ppm;
-            self.fail();
+            self.fail(now_steady_ms);
             self.failures_in_row = self.failures_in_row.min(self.allowance() - 1);
             self.success_ppm = self.success_ppm.max(SUCCESS_PPM_MIN.min(success_ppm));
         }
         self.trusted_in_flight = self.trusted_in_flight.min(self.in_flight);
     }
 
-    fn fail(&mut self) {
-        if self.allowance() == u32::MAX {
+    /// A trial that began at `begun_steady_ms` broke off: one more failure, or the same that set it off.
+    pub fn trial_broke(&mut self, begun_steady_ms: u64, now_steady_ms: u64) {
+        let fell_before = self.failures_in_row > 0 && (self.has_completed() || self.ejected.is_some());
+        if !fell_before || begun_steady_ms >= self.failed_steady_ms.saturating_add(SAME_CRASH_MS) {
+            self.fail_and_judge(now_steady_ms);
+        } else if let Some(passed) = &mut self.ejected {
+            // No second failure, but not one more that it passed in a row.
+            *passed = 0;
+        }
+    }
+
+    fn fail_and_judge(&mut self, now_steady_ms: u64) {
+        self.fail(now_steady_ms);
+        if self.failures_in_row >= self.allowance() || self.success_ppm < SUCCESS_PPM_MIN {
+            self.eject(now_steady_ms);
+        }
+    }
+
+    fn fail(&mut self, now_steady_ms: u64) {
+        self.fade(now_steady_ms);
+        (self.failed_steady_ms, self.fading_steady_ms) = (now_steady_ms, now_steady_ms);
+        if self.failures_in_row == 0 && self.has_completed() {
             self.trusted_in_flight = self.in_flight;
         }
         self.success_ppm -= self.success_ppm.div_ceil(DECAY);
@@ -221,6 +281,8 @@ impl Record {
 
     /// A canary was sent to it: the next is not due before the back-off.
     pub fn canary_sent(&mut self, now_steady_ms: u64) {
+        self.fade(now_steady_ms);
+        self.tried_steady_ms = now_steady_ms;
         self.next_canary_steady_ms = now_steady_ms.saturating_add(self.back_off_ms());
     }
 
@@ -243,6 +305,7 @@ impl Record {
                 *self = Self {
                     canaries_passed: self.canaries_passed,
                     relapses: self.relapses,
+                    fading_steady_ms: self.fading_steady_ms,
                     next_canary_steady_ms: self.next_canary_steady_ms,
                     success_ppm: self.success_ppm.max(SUCCESS_PRIOR_PPM / 2),
                     ..Self::NEW
@@ -252,11 +315,20 @@ impl Record {
     }
 
     fn eject(&mut self, now_steady_ms: u64) {
+        self.fade(now_steady_ms);
+        (self.fading_steady_ms, self.tried_steady_ms) = (now_steady_ms, now_steady_ms);
         self.ejected = Some(0);
         self.relapses = self.relapses.saturating_add(1);
         self.successes = 0;
         (self.in_flight, self.trusted_in_flight) = (0, 0);
         self.next_canary_steady_ms = now_steady_ms.saturating_add(self.back_off_ms());
+    }
+
+    /// What it was fades with the time in which it fails nothing.
+    fn fade(&mut self, now_steady_ms: u64) {
+        let times = now_steady_ms.saturating_sub(self.fading_steady_ms) / RELAPSE_KEPT_MS;
+        self.relapses = self.relapses.saturating_sub(u32::try_from(times).unwrap_or(u32::MAX));
+        self.fading_steady_ms += times * RELAPSE_KEPT_MS;
     }
 
     fn back_off_ms(&self) -> u64 {
@@ -293,33 +365,4 @@ impl Records {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_bring_a_node_to_the_edge_and_what_is_seen_ejects_it() {
-        let mut record = Record::NEW;
-        (0..100).for_each(|_| record.alleged());
-        assert_eq!((record.is_ejected(), record.hold(Attestation::Vouched, 0)), (false, None));
-        record.started(0);
-        assert_eq!(record.hold(Attestation::Vouched, 0), Some(Hold::Unproven), "one task at a time");
-        let low_ppm = record.success_ppm();
-        record.canary(true, 0);
-        assert!(record.success_ppm() > low_ppm, "a passed trial makes it better");
-        (0..100).for_each(|_| record.alleged());
-        record.ended(Ended::Failed, 0);
-        assert!(record.is_ejected());
-        record.alleged();
-        assert!(record.is_ejected());
-    }
-
-    #[test]
-    fn relapses_fade_with_proof() {
-        let mut record = Record { relapses: 4, ..Record::NEW };
-        for _ in 0..PROVEN_SUCCESSES {
-            record.started(0);
-            record.ended(Ended::Completed, 0);
-        }
-        assert_eq!(record.relapses, 2);
-    }
-}
+mod tests;

@@ -7,8 +7,11 @@ use protocol::{
 
 /// Bytes of a prompt for each of its tokens, about: English text in vocabularies of today has four, others less.
 const BYTES_PER_TOKEN: u32 = 4;
-/// An answer whose asker set no bound.
-const ANSWER_TOKENS: u32 = 256;
+/// An answer whose asker set no bound, or a bound that says nothing. Chats have some 200 tokens (Zheng et al.,
+/// "LMSYS-Chat-1M", ICLR 2024), and those without a short bound more.
+const ANSWER_TOKENS: u32 = 300;
+/// An answer is expected to reach a bound that is as short as this.
+const REACHED_TOKENS: u32 = 64;
 
 /// What is to be matched.
 #[derive(Debug, Clone, Copy)]
@@ -30,13 +33,12 @@ pub struct Task<'a> {
 impl<'a> Task<'a> {
     /// The task that a request describes, with sizes expected from its buckets: three quarters of the prompt's, because
     /// a length in a power-of-two bucket is on average three quarters of it. An answer is expected to reach a short bound;
-    /// long ones are set generously, but longer ones for longer answers: the geometric middle of the bound and a usual
-    /// answer.
+    /// longer ones are set generously: half of the middle of their bucket.
     pub fn new(client: NodeId, request: &'a MatchRequest) -> Self {
         let answer = match request.answer_bucket_tokens {
             0 => ANSWER_TOKENS,
-            bound @ ..=ANSWER_TOKENS => bound,
-            bound => (u64::from(bound) * u64::from(ANSWER_TOKENS)).isqrt().try_into().unwrap_or(bound),
+            bound @ ..=REACHED_TOKENS => bound,
+            bound => (bound / 8 * 3).clamp(REACHED_TOKENS, ANSWER_TOKENS),
         };
         Self {
             client,

@@ -183,3 +183,29 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn who_cannot_be_served_is_passed_over_in_the_order_of_turns() {
+    let mut queue = Queue::new(1);
+    for (account, item) in [(1, 10), (1, 11), (2, 20)] {
+        queue.offer(ask(account), item, 0).unwrap();
+    }
+    let turns: Vec<u32> = queue.turns().map(|(.., item)| *item).collect();
+    assert_eq!(turns, [10, 20, 11]);
+    assert_eq!(queue.first().map(|(.., item)| *item), Some(10));
+    let passing = queue.turns().nth(1).unwrap().0;
+    assert_eq!(queue.take(passing, 0), Some(20));
+    assert_eq!(take_all(&mut queue), [10, 11], "who was passed over is still first");
+}
+
+#[test]
+fn the_time_without_anybody_who_serves_is_no_pace() {
+    let mut queue = Queue::new(100);
+    let waits = |queue: &Queue<u32>, now| queue.expected_wait_ms(&ask(9), now);
+    let first = queue.offer(ask(1), 1, 0).unwrap();
+    assert_eq!(waits(&queue, 10_000), 20_000, "two places, of which none came in ten seconds");
+    queue.pause();
+    assert_eq!(waits(&queue, 10_000), 200, "but nobody served: two places at the pace that is known");
+    queue.take(first, 10_000);
+    assert_eq!(waits(&queue, 10_000), 100, "the first place after that is timed from nothing");
+}

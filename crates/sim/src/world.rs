@@ -20,13 +20,13 @@ use crate::{
     workload::{Arrivals, Crowd, Wish},
 };
 use hedge::FirstTokens;
-use protocol::{limits, link};
+use protocol::{limits, link, stream};
 use task::{Attempt, Task};
 
 /// One way to the orchestrator: it is well connected, the asker less so.
 const TO_ORCHESTRATOR: Micros = 15 * MS;
 /// A frame every 250 ms says that a worker lives; after this silence it counts as lost.
-const SILENCE: Micros = SECOND;
+const SILENCE: Micros = stream::SILENCE_MS_MAX * MS;
 /// How long a client tries to reach a node.
 const CONNECT: Micros = 3 * SECOND;
 /// Points of the charts.
@@ -76,6 +76,8 @@ struct Node {
     /// Counts sessions that began.
     serial: u32,
     probing: bool,
+    /// Tasks in it, as it last said.
+    said: Option<u32>,
 }
 
 struct World<'a, P> {
@@ -116,6 +118,7 @@ pub fn run<P: Policy>(catalogue: &Catalogue, scenario: &Scenario, fleet: &Fleet,
         session: 0,
         serial: 0,
         probing: false,
+        said: None,
     });
     let rules = policy.clients();
     let mut world = World {
@@ -204,7 +207,7 @@ impl<P: Policy> World<'_, P> {
         let node = &mut self.nodes[index];
         let session = sessions[node.session];
         if !node.up {
-            (node.up, node.probing) = (true, false);
+            (node.up, node.probing, node.said) = (true, false, None);
             node.serial += 1;
             self.agenda.add(session.until, Event::Session(index));
             self.policy.arrive(self.now, index, session.from);
@@ -318,12 +321,13 @@ impl<P: Policy> World<'_, P> {
 
     /// Somebody came to a node or left it.
     fn changed(&mut self, index: NodeIndex) {
-        let node = &self.nodes[index];
+        let node = &mut self.nodes[index];
         if let Some(at) = node.device.next() {
             self.agenda.add(at.max(self.now), Event::Device(index, node.device.generation()));
         }
-        if node.up {
-            let tasks = u32::try_from(node.device.tasks()).expect("bounded by its capacity");
+        let tasks = u32::try_from(node.device.tasks()).expect("bounded by its capacity");
+        if node.up && node.said != Some(tasks) {
+            node.said = Some(tasks);
             self.policy.load(self.now, index, tasks);
         }
     }

@@ -1,7 +1,7 @@
 //! A client that does what a decent one would not: it holds a real ticket and real grants, and misuses them.
 
 use protocol::{
-    grant::{Grant, MatchReply, MatchRequest, ModelRef, Permit, Policy, Priority, Purpose, WorkerEvidence},
+    grant::{Grant, MatchReply, MatchRequest, ModelRef, Permit, WorkerEvidence},
     ids::TaskId,
     limits,
     link::{self, Hello, HelloReply, Question, Role},
@@ -29,7 +29,7 @@ impl Hostile {
         let orchestrator = &ticket.orchestrators[0];
         let link = transport.connect(orchestrator.id, &orchestrator.addresses, link::ALPN).await.expect("connected");
         let (mut sender, mut receiver) = link.open_stream().await.expect("a stream");
-        let hello = Hello { pool: ticket.pool, secret: ticket.secret, role: Role::Client, version: "0".to_owned() };
+        let hello = Hello { pool: ticket.pool, secret: ticket.secret, role: Role::Client };
         sender.message(&hello, limits::LINK_MESSAGE_BYTES_MAX).await.expect("sent");
         sender.finish();
         let reply = receiver.message(limits::LINK_MESSAGE_BYTES_MAX).await.expect("an answer");
@@ -44,17 +44,7 @@ impl Hostile {
 
     /// A real grant for a task.
     pub async fn grant(&self, task: TaskId) -> Grant {
-        let request = MatchRequest {
-            task,
-            model: ModelRef::Name("default".to_owned()),
-            prompt_bucket_bytes: 1024,
-            answer_bucket_tokens: 0,
-            policy: Policy::default(),
-            exclude: Vec::new(),
-            priority: Priority::Interactive,
-            purpose: Purpose::First,
-            wait_ms_max: 0,
-        };
+        let request = MatchRequest::new(task, ModelRef::Name("default".to_owned()), 1024, 0);
         let (mut sender, mut receiver) = self.link.open_stream().await.expect("a stream");
         sender.message(&Question::Match(request), limits::LINK_MESSAGE_BYTES_MAX).await.expect("sent");
         sender.finish();

@@ -11,6 +11,7 @@
 pub mod capture;
 pub mod daemon;
 mod deterministic;
+mod dice;
 pub mod hostile;
 pub mod http;
 pub mod machines;
@@ -22,6 +23,7 @@ mod undisturbed;
 
 pub use daemon::{Daemon, Home, program, real_model};
 pub use deterministic::{DeterministicEngine, DeterministicModel};
+pub use dice::Dice;
 pub use machines::{Blow, Machine};
 pub use undisturbed::undisturbed;
 

@@ -13,7 +13,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use testbed::{Blow, Daemon, Home, Machine, http, undisturbed};
+use testbed::{Blow, Daemon, Dice, Home, Machine, http, undisturbed};
 use tokio::{sync::Mutex, task::JoinSet};
 
 const MACHINES: usize = 12;
@@ -27,19 +27,6 @@ const PEACE: Duration = Duration::from_secs(8);
 
 fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).ok().map_or(default, |value| value.parse().expect("a number"))
-}
-
-/// SplitMix64: the same blows for the same seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((mixed ^ (mixed >> 31)) % bound as u64) as usize
-    }
 }
 
 #[derive(Default)]
@@ -70,11 +57,47 @@ async fn ask(base_url: String, model: PathBuf, asker: u64, stop: Arc<AtomicBool>
     }
 }
 
+/// How every machine stands, in its own words and the orchestrator's, and what the orchestrator remembers of it.
+fn states(orchestrator: &Daemon, machines: &[Arc<Mutex<Machine>>]) -> String {
+    let (status, log) = (orchestrator.status(), orchestrator.stderr());
+    let mut records = BTreeMap::new();
+    for line in log.lines().filter(|line| line.contains("its record")) {
+        if let Some(node) = line.split("node=").nth(1).and_then(|rest| rest.split_whitespace().next()) {
+            records.insert(node.to_owned(), line);
+        }
+    }
+    let mut lines = Vec::new();
+    for row in status["nodes"].as_array().into_iter().flatten() {
+        let id = row["id"].as_str().unwrap_or_default();
+        let record = records.get(id.get(..10).unwrap_or_default());
+        let record = record.map_or("nothing", |line| line.split("its record").nth(1).unwrap_or(line));
+        lines.push(format!(
+            "{id:.10}: routable {}, {} since {}, {}/{} tasks; of its tasks:{record}",
+            row["routable"], row["reasons"], row["since"], row["active_tasks"], row["slots"],
+        ));
+    }
+    for (number, machine) in machines.iter().enumerate() {
+        lines.push(match machine.try_lock() {
+            Ok(machine) => {
+                let own = machine.daemon().status();
+                let id = own["node_id"].as_str().unwrap_or_default();
+                format!(
+                    "machine {number}: {id:.10}, held back by {}, {} tasks",
+                    own["held_back_by"], own["active_tasks"]
+                )
+            }
+            Err(_) => format!("machine {number}: struck, or in peace"),
+        });
+    }
+    let last: Vec<&str> = log.lines().rev().filter(|line| !line.contains("its record")).take(60).collect();
+    format!("{}\nthe orchestrator, last line first:\n{}", lines.join("\n"), last.join("\n"))
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn no_blow_to_a_machine_costs_a_token() {
     let (blows, seed) = (setting("DARKBLOOM_CHAOS_BLOWS", 50), setting("DARKBLOOM_CHAOS_SEED", 1));
     // What it says is shown where the test fails.
-    let log = [("DARKBLOOM_LOG", "orchestrator=debug")];
+    let log = [("DARKBLOOM_LOG", "orchestrator=debug,orchestrator::live=trace")];
     let mut orchestrator = Daemon::start(Home::new(), &["orchestrate"], &log);
     orchestrator.wait_for("its ticket", |status| status["ticket"].is_string()).await;
     let ticket = orchestrator.text("ticket");
@@ -91,19 +114,23 @@ async fn no_blow_to_a_machine_costs_a_token() {
         askers.spawn(ask(gateway.text("base_url"), model.clone(), asker, Arc::clone(&stop), Arc::clone(&tally)));
     }
 
-    let mut dice = Dice(seed);
+    // The same blows for the same seed.
+    let mut dice = Dice::new(seed);
     let mut struck: BTreeMap<String, u64> = BTreeMap::new();
     let mut recovering = JoinSet::new();
     let (mut done, mut idle_since) = (0, Instant::now());
     while done < blows {
-        assert!(idle_since.elapsed() < Duration::from_secs(60), "no machine has a task: blows {struck:?}");
+        let failed = |why: String| -> ! { panic!("{why}; blows {struck:?}\n{}", states(&orchestrator, &machines)) };
+        if idle_since.elapsed() >= Duration::from_secs(60) {
+            failed("no machine has a task".to_owned());
+        }
         while recovering.len() + STANDING_MIN >= MACHINES {
-            recovering.join_next().await.expect("one recovers").expect("it recovers");
+            if let Err(error) = recovering.join_next().await.expect("one recovers") {
+                failed(format!("it does not recover: {error:?}"));
+            }
         }
         if let Some(ended) = askers.try_join_next() {
-            let log = orchestrator.stderr();
-            let last: Vec<&str> = log.lines().rev().take(40).collect();
-            panic!("{ended:?}; blows {struck:?}; the orchestrator, last line first:\n{}", last.join("\n"));
+            failed(format!("{ended:?}"));
         }
         let machine = &machines[dice.below(MACHINES)];
         // One that is recovering is locked.
@@ -127,11 +154,15 @@ async fn no_blow_to_a_machine_costs_a_token() {
         });
     }
     while let Some(recovered) = recovering.join_next().await {
-        recovered.expect("it recovers");
+        if let Err(error) = recovered {
+            panic!("it does not recover: {error:?}\n{}", states(&orchestrator, &machines));
+        }
     }
     stop.store(true, Ordering::Relaxed);
     while let Some(ended) = askers.join_next().await {
-        ended.expect("every answer is whole and right");
+        if let Err(error) = ended {
+            panic!("not every answer is whole and right: {error:?}\n{}", states(&orchestrator, &machines));
+        }
     }
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
     println!(

@@ -66,17 +66,52 @@ impl Hazard {
     /// Where each departure is answered by a resumption on a node like this one, this is also how many of them the
     /// task meets.
     pub fn departures(&self, age_ms: u64, for_ms: u64) -> f64 {
-        const HOUR_MS: f64 = 3_600_000.0;
-        let (age, more) = (age_ms as f64 / HOUR_MS, for_ms as f64 / HOUR_MS);
-        // √(a + t) − √a, without cancellation.
-        let passing = if more > 0.0 { more / ((age + more).sqrt() + age.sqrt()) } else { 0.0 };
-        let exposure = f64::from(self.exposure_milli.max(1)) / 1000.0;
-        f64::from(self.departures_milli) / 1000.0 * (passing / exposure).ln_1p()
+        self.at_age(age_ms).departures(for_ms)
+    }
+
+    /// The same for one age, where several times are asked for.
+    pub fn at_age(&self, age_ms: u64) -> AtAge {
+        let age = age_ms as f64 / HOUR_MS;
+        AtAge {
+            age,
+            age_sqrt: age.sqrt(),
+            departures: f64::from(self.departures_milli) / 1000.0,
+            per_exposure: 1000.0 / f64::from(self.exposure_milli.max(1)),
+        }
     }
 
     /// The chance that a session of this age goes on for so much longer, 0 to 1.
     pub fn survival(&self, age_ms: u64, for_ms: u64) -> f64 {
         (-self.departures(age_ms, for_ms)).exp()
+    }
+}
+
+const HOUR_MS: f64 = 3_600_000.0;
+/// Below this, three terms of the series of ln(1 + x) are exact to twelve digits.
+const SERIES_MAX: f64 = 1e-3;
+
+/// A [`Hazard`] for a session of one age.
+#[derive(Debug, Clone, Copy)]
+pub struct AtAge {
+    // In hours.
+    age: f64,
+    age_sqrt: f64,
+    departures: f64,
+    per_exposure: f64,
+}
+
+impl AtAge {
+    /// Expected departures while the session goes on for so much longer.
+    pub fn departures(&self, for_ms: u64) -> f64 {
+        if for_ms == 0 {
+            return 0.0;
+        }
+        let more = for_ms as f64 / HOUR_MS;
+        // √(a + t) − √a, without cancellation.
+        let passing = more / ((self.age + more).sqrt() + self.age_sqrt);
+        let x = passing * self.per_exposure;
+        // Tasks are short and sessions long: the logarithm itself is rarely needed.
+        self.departures * if x < SERIES_MAX { x * (1.0 - x * (0.5 - x / 3.0)) } else { x.ln_1p() }
     }
 }
 
@@ -98,6 +133,22 @@ mod tests {
         let mut server = Sessions::default();
         server.note(0, 30 * DAY, 1_000 * DAY, false);
         assert!(Hazard::at(&server, 1_000 * DAY).survival(0, MINUTE) > newcomer.survival(0, MINUTE));
+    }
+
+    #[test]
+    fn the_series_meets_the_logarithm() {
+        for hazard in [Hazard::default(), Hazard { departures_milli: 7_000, exposure_milli: 90_000 }] {
+            for age_ms in [0, 1, 60_000, DAY] {
+                for for_ms in (0..40).map(|bits| 1 << bits) {
+                    let x = hazard.departures(age_ms, for_ms) / (f64::from(hazard.departures_milli) / 1000.0);
+                    let more = for_ms as f64 / HOUR_MS;
+                    let age = age_ms as f64 / HOUR_MS;
+                    let passing = more / ((age + more).sqrt() + age.sqrt());
+                    let exact = (passing * 1000.0 / f64::from(hazard.exposure_milli)).ln_1p();
+                    assert!((x - exact).abs() <= exact * 1e-9, "{age_ms} {for_ms}: {x} {exact}");
+                }
+            }
+        }
     }
 
     #[test]

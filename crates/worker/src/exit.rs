@@ -26,22 +26,6 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The cause that an exit code stands for.
-    pub fn from_code(code: i32) -> Option<Self> {
-        [
-            Self::Shutdown,
-            Self::Usage,
-            Self::Model,
-            Self::Panic,
-            Self::DaemonGone,
-            Self::Engine,
-            Self::Protocol,
-            Self::Sandbox,
-        ]
-        .into_iter()
-        .find(|exit| i32::from(*exit as u8) == code)
-    }
-
     /// Ends the process where it stands: no destructor of the engine's library runs beside its own working threads.
     pub(crate) fn now(self) -> ! {
         // SAFETY: ends the process; nothing of it is used any more.

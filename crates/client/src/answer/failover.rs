@@ -8,6 +8,7 @@
 //! task that kills workers must not walk through the pool), and the patience of the client.
 
 mod author;
+mod legs;
 mod loss;
 mod reasons;
 mod timing;
@@ -19,6 +20,7 @@ use super::{
 };
 use crate::{
     AskError, AskOptions, Shared,
+    audit::Leg,
     direct::{Sign, SourceError},
     matching,
 };
@@ -71,6 +73,8 @@ pub(super) struct Failover {
     refusal: Option<TaskError>,
     /// Who wrote the last tokens, once it is gone and until another has gone on from them.
     author: Option<Author>,
+    /// What a node that is gone wrote, where that was drawn to be read by others: the longest such part.
+    leg: Option<Leg>,
     /// Nodes lost since the last progress.
     losses: u32,
     /// Since when no node is known to be at work.
@@ -113,6 +117,7 @@ impl Failover {
             reasons: Reasons::default(),
             refusal: None,
             author: None,
+            leg: None,
             losses: 0,
             waiting_since: None,
             current_backoff: Backoff::up_to(timing::RESUME_PAUSE_MAX),
@@ -165,7 +170,8 @@ impl Failover {
             Purpose::Resume => request.wait_ms_max = timing::RESUME_WAIT_MS_MAX,
         }
         let (resumed_tokens, cursor) = (self.progress.tokens(), self.progress.cursor());
-        Lane::new(&self.shared, Way { request, task: Arc::new(task), resumed_tokens, cursor, model })
+        let may_audit = self.question.options.audit && self.shared.may_audit;
+        Lane::new(&self.shared, Way { request, task: Arc::new(task), resumed_tokens, cursor, model, may_audit })
     }
 
     fn side(&mut self, side: Side) -> &mut Option<Lane> {
@@ -191,12 +197,12 @@ impl Failover {
     /// A node has the task.
     fn accepted(&mut self, side: Side) {
         let Some(lane) = self.side(side) else { return };
-        let (model, audit) = (lane.model(), lane.take_audit());
+        let (model, canary) = (lane.model(), lane.take_canary());
         let Some(running) = lane.running() else { return };
         let (task, node, name) = (running.attempt.task(), running.attempt.node(), lane.model_name().to_owned());
         self.model = model;
-        if let (Some(audit), Some(model)) = (audit, model) {
-            self.shared.audits.keep(model, audit);
+        if let (Some(canary), Some(model)) = (canary, model) {
+            self.shared.audits.keep(model, canary);
         }
         if let Some(begun) = self.begun.take() {
             let place = Arc::new(Mutex::new(Place { node, handovers: 0 }));
@@ -256,6 +262,9 @@ impl Failover {
             Step::Advances(frame) => {
                 running.attempt.advance(tokens, now);
                 running.pace.advance(now);
+                if let (Frame::Tokens { log_probs, .. }, Some(leg)) = (&frame, &mut running.leg) {
+                    leg.note(log_probs);
+                }
                 self.won(side);
                 let shown = self.show(frame).await;
                 self.shared.audits.run(&self.shared);
@@ -313,7 +322,8 @@ impl Failover {
             if late {
                 matching::exclude(&mut self.failed, beaten.attempt.node());
             }
-            let Running { attempt, .. } = beaten;
+            let Running { attempt, leg, .. } = beaten;
+            self.keep_leg(leg);
             attempt.end(if late { End::Stalled } else { End::Cancelled });
         }
     }
@@ -324,13 +334,15 @@ impl Failover {
             Ending::Whole => {
                 // Dropping it cancels it: one is enough.
                 self.challenger = None;
-                if let Some(Running { attempt, source, .. }) = self.current.take().and_then(Lane::into_running) {
+                if let Some(Running { attempt, source, leg, .. }) = self.current.take().and_then(Lane::into_running) {
+                    self.keep_leg(leg);
                     if let Some(took) = attempt.first_token().filter(|_| !self.has_moved()) {
                         self.shared.hedge_delay.note(took);
                     }
                     attempt.end(End::Completed);
                     source.finish().await;
                 }
+                self.audit();
                 return;
             }
             Ending::NotBegun(error) => {

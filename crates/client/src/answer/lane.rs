@@ -4,11 +4,12 @@ use super::{pace::Pace, progress::Cursor};
 use crate::{
     AskError, RETRY_AFTER_MS, Shared,
     attempt::Attempt,
+    audit::Leg,
     direct::{Sign, Source, SourceError, StartError},
     matching,
 };
 use protocol::{
-    grant::{Audit, Candidate, Expected, Grant, MatchReply, MatchRequest, ModelRef, Purpose},
+    grant::{Audit, Canary, Candidate, Expected, Grant, MatchReply, MatchRequest, ModelRef, Purpose},
     ids::{ModelDigest, NodeId, TaskId},
     limits,
     link::{self, Question},
@@ -31,7 +32,11 @@ pub(super) struct Lane {
     model: Option<ModelDigest>,
     model_name: String,
     candidates: VecDeque<Candidate>,
-    audit: Option<Box<Audit>>,
+    canary: Option<Box<Canary>>,
+    /// Whether others may read the answer.
+    may_audit: bool,
+    /// The node whose part of it they are to read.
+    drawn: Option<NodeId>,
     grants: usize,
     failures: Vec<String>,
     /// Nodes that may be tried once more: a kept connection may have been stale, a machine busy.
@@ -60,6 +65,8 @@ pub(super) struct Running {
     pub(super) pace: Pace,
     pub(super) cursor: Cursor,
     pub(super) source: Source,
+    /// What it writes, where that was drawn to be read by others.
+    pub(super) leg: Option<Leg>,
 }
 
 /// What has happened on a way.
@@ -81,6 +88,8 @@ pub(super) struct Way {
     pub(super) resumed_tokens: usize,
     pub(super) cursor: Cursor,
     pub(super) model: Option<ModelDigest>,
+    /// Whether others may read the answer.
+    pub(super) may_audit: bool,
 }
 
 impl Lane {
@@ -94,7 +103,9 @@ impl Lane {
             model: way.model,
             model_name: String::new(),
             candidates: VecDeque::new(),
-            audit: None,
+            canary: None,
+            may_audit: way.may_audit,
+            drawn: None,
             grants: 1,
             failures: Vec::new(),
             forgiven: Vec::new(),
@@ -112,9 +123,9 @@ impl Lane {
         &self.model_name
     }
 
-    /// An audit that came with its grant; once.
-    pub(super) fn take_audit(&mut self) -> Option<Box<Audit>> {
-        self.audit.take()
+    /// A canary that came with its grant; once.
+    pub(super) fn take_canary(&mut self) -> Option<Box<Canary>> {
+        self.canary.take()
     }
 
     /// Nodes that did not take the task, beside those that it was to leave out.
@@ -211,7 +222,14 @@ impl Lane {
         self.model = Some(grant.model);
         self.request.model = ModelRef::Digest(grant.model);
         self.model_name = grant.model_name;
-        self.audit = grant.audit;
+        self.drawn = None;
+        match grant.audit {
+            Some(Audit::Canary(canary)) => self.canary = Some(canary),
+            Some(Audit::Answer) if self.may_audit => {
+                self.drawn = grant.candidates.first().map(|candidate| candidate.node);
+            }
+            Some(Audit::Answer) | None => {}
+        }
         self.candidates = grant.candidates.into_iter().take(limits::CANDIDATES_MAX).collect();
         self.next_candidate()
     }
@@ -261,7 +279,10 @@ impl Lane {
                 let mut pace = Pace::new(expected, attempt.began());
                 pace.heard(Instant::now());
                 let cursor = self.cursor.take().expect("a way has one node that takes the task");
-                self.step = LaneStep::Running(Box::new(Running { attempt, expected, pace, cursor, source }));
+                let model = self.model.expect("a grant has set it");
+                let leg =
+                    (self.drawn == Some(node)).then(|| Leg::new(attempt.task(), node, model, self.resumed_tokens));
+                self.step = LaneStep::Running(Box::new(Running { attempt, expected, pace, cursor, source, leg }));
                 return Ok(true);
             }
             Err(error) => error,

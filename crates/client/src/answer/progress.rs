@@ -78,6 +78,11 @@ impl Progress {
         self.seen.ids.len()
     }
 
+    /// These.
+    pub(crate) fn ids(&self) -> &[u32] {
+        &self.seen.ids
+    }
+
     /// Whether the reader has seen anything of the answer itself.
     pub(crate) fn has_advanced(&self) -> bool {
         self.advanced

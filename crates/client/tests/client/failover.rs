@@ -206,7 +206,6 @@ async fn outcomes_say_what_was_measured() {
     let counts = |node| (of(node).end, of(node).prompt_tokens, of(node).completion_tokens, of(node).audit);
     assert_eq!(counts(first), (End::Died, 7, 3, None));
     assert_eq!(counts(second), (End::Completed, 7 + 3, 4, None));
-    assert!(of(first).first_token_ms > 0 && of(second).first_token_ms > 0);
 }
 
 /// A seed that the asker chose goes along; one is chosen where it chose none (the stub checks that there is one).

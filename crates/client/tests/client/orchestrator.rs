@@ -6,14 +6,18 @@ use crate::{
 };
 use protocol::{
     grant::{
-        Audit, Candidate, Errand, Expected, Grant, MatchReply, MatchRequest, Permit, Purpose, Refusal, RefusalKind,
+        Audit, Canary, Candidate, Errand, Expected, Grant, MatchReply, MatchRequest, Permit, Purpose, Reading, Refusal,
+        RefusalKind,
     },
     ids::{NodeId, PoolId, TaskId},
     limits::{self, LINK_MESSAGE_BYTES_MAX},
     link::{self, Answer, End, Hello, HelloReply, Outcome, Question, Welcome},
     ticket::{OrchestratorAddress, Ticket},
 };
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
 use tokio::sync::watch;
 use transport::{Connection, Listen, Transport};
 use trust::MachineKey;
@@ -36,8 +40,14 @@ pub(crate) struct State {
     /// Offered first to who resumes.
     pub(crate) for_resumes: Vec<Offer>,
     pub(crate) expected: Expected,
-    /// Comes with the next grant: subject and referees, as places in `offers`.
-    pub(crate) audit: Option<Vec<usize>>,
+    /// Comes with the next grant: a canary's subject and referees, as places in `offers`.
+    pub(crate) canary: Option<Vec<usize>>,
+    /// Every answer is drawn to be read by others; by these, as places in `offers`.
+    pub(crate) read_by: Option<Vec<usize>>,
+    /// Who was drawn.
+    pub(crate) drawn: HashMap<TaskId, NodeId>,
+    /// Drawn answers of which it was asked who reads them: by whom, and whose they are.
+    pub(crate) readings: Vec<(NodeId, NodeId)>,
     pub(crate) overloaded: bool,
     pub(crate) requests: Vec<MatchRequest>,
     pub(crate) outcomes: Vec<Outcome>,
@@ -105,7 +115,7 @@ impl StubOrchestrator {
     async fn serve(&self, connection: &Connection) {
         let (mut sender, mut receiver) = connection.accept_stream().await.unwrap();
         let _: Hello = receiver.message(limits::HELLO_BYTES_MAX).await.unwrap().unwrap();
-        let welcome = Welcome { orchestrators: vec![self.key.id()], models: Vec::new() };
+        let welcome = Welcome { orchestrators: vec![self.key.id()] };
         sender.message(&HelloReply::Welcome(welcome), LINK_MESSAGE_BYTES_MAX).await.unwrap();
         sender.finish();
         while let Some((mut sender, mut receiver)) = connection.accept_stream().await {
@@ -131,6 +141,7 @@ impl StubOrchestrator {
             }
             Question::Outcome(outcome) => state.outcomes.push(outcome),
             Question::Report { node } => state.reports.push(node),
+            Question::Audit { task } => return Answer::Audit(self.reading(&mut state, client, task).map(Box::new)),
             question => panic!("{question:?}"),
         }
         Answer::Noted
@@ -156,22 +167,35 @@ impl StubOrchestrator {
             let kind = RefusalKind::NoNode;
             return MatchReply::Refused(Refusal { kind, reasons: Vec::new(), retry_after_ms: None });
         }
-        let candidate = |task: TaskId, offer: &Offer| self.candidate(client, task, offer, state.expected);
-        let audit = state.audit.as_ref().map(|places| {
-            let mut errands = places.iter().map(|place| {
-                let task = TaskId::random();
-                Errand { task, candidate: candidate(task, &state.offers[*place]) }
-            });
-            Audit { subject: errands.next().unwrap(), referees: errands.collect() }
-        });
+        let expected = state.expected;
+        let candidate = |task: TaskId, offer: &Offer| self.candidate(client, task, offer, expected);
+        let audit = if let Some(places) = state.canary.take() {
+            let mut errands = self.errands(state, client, &places).into_iter();
+            let canary = Canary { subject: errands.next().unwrap(), referees: errands.collect() };
+            Some(Audit::Canary(Box::new(canary)))
+        } else {
+            state.read_by.as_ref().map(|_| Audit::Answer)
+        };
+        if audit == Some(Audit::Answer) {
+            state.drawn.insert(request.task, offers[0].node);
+        }
         let candidates = offers.iter().map(|offer| candidate(request.task, offer)).collect();
-        state.audit = None;
-        MatchReply::Granted(Grant {
-            model: MODEL,
-            model_name: "stub".to_owned(),
-            candidates,
-            audit: audit.map(Box::new),
-        })
+        MatchReply::Granted(Grant { model: MODEL, model_name: "stub".to_owned(), candidates, audit })
+    }
+
+    fn reading(&self, state: &mut State, client: NodeId, task: TaskId) -> Option<Reading> {
+        let subject = state.drawn.remove(&task)?;
+        state.readings.push((client, subject));
+        let places = state.read_by.clone()?;
+        Some(Reading { task: TaskId::random(), subject, referees: self.errands(state, client, &places) })
+    }
+
+    fn errands(&self, state: &State, client: NodeId, places: &[usize]) -> Vec<Errand> {
+        let errand = |place: &usize| {
+            let task = TaskId::random();
+            Errand { task, candidate: self.candidate(client, task, &state.offers[*place], state.expected) }
+        };
+        places.iter().map(errand).collect()
     }
 
     fn candidate(&self, client: NodeId, task: TaskId, offer: &Offer, expected: Expected) -> Candidate {

@@ -50,7 +50,7 @@ async fn where_nobody_takes_it_the_reasons_are_told() {
 async fn an_overloaded_pool_says_when_to_come_back() {
     let pool = Pool::of(1).await;
     pool.orchestrator.lock().overloaded = true;
-    let options = AskOptions { priority: Priority::Batch, wait_ms_max: 5 };
+    let options = AskOptions { priority: Priority::Batch, wait_ms_max: 5, ..AskOptions::default() };
     let error = within(pool.client.ask_with("default", Script::undisturbed(1).chat(), options)).await.err().unwrap();
     assert_eq!(error, AskError::Overloaded { retry_after_ms: 7_000 });
     let state = pool.orchestrator.lock();

@@ -21,7 +21,7 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 use tokio::sync::{Notify, mpsc};
 use transport::{Connection, Listen, Receiver, Sender, Transport};
@@ -61,7 +61,7 @@ struct Shared {
 }
 
 pub(crate) fn unix_ms() -> u64 {
-    u64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
+    protocol::time::unix_ms(SystemTime::now())
 }
 
 impl StubNode {

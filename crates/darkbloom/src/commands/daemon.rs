@@ -96,7 +96,8 @@ pub fn worker_program(named: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 pub async fn start_client(home: &Home, role: KeyRole, ticket: Ticket) -> Result<Client, Failure> {
-    let config = ClientConfig::new(home.key(role)?, ticket);
+    let audit = home.client_settings()?.audit;
+    let config = ClientConfig { audit, ..ClientConfig::new(home.key(role)?, ticket) };
     Ok(Client::start(config).await?)
 }
 

@@ -12,8 +12,6 @@ const KEYS_MAX: usize = Suite::PREFERENCE.len();
 const KEY_BYTES_MAX: usize = 2048;
 const TEXT_CHARS_MAX: usize = 200;
 const SANDBOX_BYTES_MAX: usize = 64 << 10;
-/// Frames in one message, and their bytes together.
-const FRAMES_MAX: usize = 256;
 
 /// The message as it may be used; an error ends the worker.
 pub(super) fn vet(message: FromWorker) -> Result<FromWorker, &'static str> {
@@ -32,7 +30,7 @@ pub(super) fn vet(message: FromWorker) -> Result<FromWorker, &'static str> {
         FromWorker::Keys { keys } => check_keys(&keys).map(|()| FromWorker::Keys { keys }),
         FromWorker::Frames { task, frames } => {
             let bytes: usize = frames.iter().map(Vec::len).sum();
-            if frames.len() > FRAMES_MAX || bytes > 2 * limits::FRAME_BYTES_MAX {
+            if frames.len() > limits::FRAMES_PER_MESSAGE_MAX || bytes > 2 * limits::FRAME_BYTES_MAX {
                 return Err("it sent more frames at once than a worker does");
             }
             Ok(FromWorker::Frames { task, frames })

@@ -86,6 +86,7 @@ async fn answer(shared: &Arc<Shared>, client: NodeId, question: Question) -> Ans
             outcomes::take(shared, client, &outcome);
             Answer::Noted
         }
+        Question::Audit { task } => Answer::Audit(matching::reading(shared, client, task).map(Box::new)),
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) async fn run(
     mut receiver: Receiver,
     mut link: NodeLink,
 ) {
-    let mut vetter = Vetter::new(link.node, shared.now());
+    let mut vetter = Vetter::new(link.node);
     let mut told = None;
     loop {
         // A message that has begun must be read to its end, so it outlives whatever is sent meanwhile.

@@ -53,7 +53,7 @@ pub(super) struct Entry {
     pub(super) counted: bool,
     /// A task of the orchestrator's own on it: ended when somebody else's comes.
     pub(super) own: Option<Own>,
-    /// From when on it is named for an audit.
+    /// From when on an answer of it is drawn for an audit.
     pub(super) audit_due_steady_ms: u64,
     /// Since when it has had nothing to do.
     pub(super) idle_steady_ms: Option<u64>,

@@ -1,7 +1,7 @@
-//! Granting a task, and naming a node to be tried beside it.
+//! Granting a task, and drawing whose answer is to be checked.
 
 use super::{Live, arriving::Arriving};
-use crate::vetting::Checked;
+use crate::{grudges::Avoided, vetting::Checked};
 use protocol::{
     grant::{Expected, Refusal, RefusalKind},
     hold::Hold,
@@ -17,14 +17,14 @@ use std::{net::SocketAddr, sync::Arc};
 const SHARE_RETRY_AFTER_MS: u32 = 1_000;
 /// Nothing is tried where more than this is taken of the places for a model, in percent.
 const BUSY_PERCENT_MAX: u64 = 80;
-/// A node is tried at least this often, where it gets work at all and the budget allows.
+/// An answer of a node is drawn at least this often, where it gets work at all and the budget allows.
 const AUDIT_EVERY_MS: u64 = 60 * 60 * 1000;
-/// One that was named and of which no verdict came is due again so soon: its client may have had no use for the audit.
+/// A node that was drawn and of which no verdict came is due again so soon: its client may have had no use for the audit.
 const AUDIT_AGAIN_MS: u64 = 60 * 1000;
 /// After this time without anything to do, nobody will speak of a node's tasks any more; and of how many.
 const UNSPOKEN_MS: u64 = 30_000;
 const UNSPOKEN_MAX: u32 = 64;
-/// Draws in which a subject or referees are looked for.
+/// Draws in which referees are looked for.
 const DRAWS: u64 = 4;
 
 /// What a client needs to reach one candidate.
@@ -47,6 +47,14 @@ pub(crate) struct Granted {
     pub(crate) model: ModelDigest,
     pub(crate) model_name: String,
     pub(crate) candidates: Vec<Named>,
+}
+
+/// Whose answer is to be checked.
+pub(crate) enum Drawn {
+    /// That of the node which is named first, to the task itself.
+    Answer,
+    /// That of another node, to a canary.
+    Canary(Tried),
 }
 
 /// A node to be tried, and who says whether it answered right.
@@ -130,32 +138,44 @@ impl Live {
         self.fleet.ready(model)
     }
 
-    /// A node to be tried beside a task of `client`: one that is due, because it can prove itself in no other way or
-    /// was not tried for long; or, if `anyway`, whichever is drawn. Nobody who is to serve the task itself.
-    pub(crate) fn try_beside(&mut self, granted: &Granted, anyway: bool, now: Now, entropy: u64) -> Option<Tried> {
+    /// Whose answer is to be checked beside a task, or by it.
+    ///
+    /// A node whose only work are canaries is tried beside it, if one is due. Otherwise the node that is named first may
+    /// be the one: if it was not drawn for long, or if `anyway`; and if `by_answer`, that is if the answer can be long
+    /// enough to say anything. Never where nobody could read it.
+    pub(crate) fn draw(
+        &mut self,
+        granted: &Granted,
+        by_answer: bool,
+        anyway: bool,
+        now: Now,
+        entropy: u64,
+    ) -> Option<Drawn> {
         let model = granted.model;
+        let first = granted.candidates.first()?.reachable.node;
         if !self.has_spare(model) {
             return None;
         }
-        let serves = |node: NodeId| granted.candidates.first().is_some_and(|named| named.reachable.node == node);
+        if let Some(tried) = self.try_beside(model, first, now, entropy) {
+            return Some(Drawn::Canary(tried));
+        }
+        let due = now.steady_ms >= self.nodes.get(&first)?.audit_due_steady_ms;
+        if !by_answer || !(due || anyway) || self.readers(model, first, &[], now, entropy).is_empty() {
+            return None;
+        }
+        self.nodes.get_mut(&first)?.audit_due_steady_ms = now.steady_ms.saturating_add(AUDIT_AGAIN_MS);
+        Some(Drawn::Answer)
+    }
+
+    /// A node that can prove itself by canaries only, and is due for one. Nobody who is to serve the task itself.
+    fn try_beside(&mut self, model: ModelDigest, serving: NodeId, now: Now, entropy: u64) -> Option<Tried> {
         let waiting = self.fleet.canaries_due(now, limits::REASONS_MAX);
-        let waiting = waiting.into_iter().find(|(node, of)| *of == model && !serves(*node)).map(|(node, _)| node);
-        let drawn = || {
-            // The one that serves is often the one that is drawn: then another draw.
-            let node = (0..DRAWS).find_map(|draw| {
-                let entropy = entropy.rotate_left(16 * draw as u32) ^ draw;
-                self.fleet.sample(model, now, entropy).filter(|node| !serves(*node))
-            })?;
-            let due = now.steady_ms >= self.nodes.get(&node)?.audit_due_steady_ms;
-            (due || anyway).then_some(node)
-        };
-        let node = waiting.or_else(drawn)?;
+        let (node, _) = waiting.into_iter().find(|(node, of)| *of == model && *node != serving)?;
         let subject = self.named(node, model, Expected::default(), now)?;
         let referees = self.referees(model, node, now, entropy);
         if referees.is_empty() {
             return None;
         }
-        self.nodes.get_mut(&node)?.audit_due_steady_ms = now.steady_ms.saturating_add(AUDIT_AGAIN_MS);
         self.fleet.canary_sent(node, model, now);
         Some(Tried { subject, referees })
     }
@@ -169,21 +189,33 @@ impl Live {
 
     /// Up to [`limits::REFEREES_MAX`] nodes with a good record that serve the same model.
     pub(crate) fn referees(&mut self, model: ModelDigest, subject: NodeId, now: Now, entropy: u64) -> Vec<Named> {
+        self.readers(model, subject, &[], now, entropy)
+    }
+
+    /// As [`Live::referees`]; those in `last` only where there are too few others.
+    pub(crate) fn readers(
+        &mut self,
+        model: ModelDigest,
+        subject: NodeId,
+        last: &[NodeId],
+        now: Now,
+        entropy: u64,
+    ) -> Vec<Named> {
         let mut found: Vec<NodeId> = Vec::new();
         for draw in 0..DRAWS {
             let drawn = self.fleet.sample(model, now, entropy.rotate_left(16 * draw as u32) ^ draw);
             found.extend(drawn.filter(|node| *node != subject && !found.contains(node)));
         }
-        if found.len() < limits::REFEREES_MAX {
+        if found.iter().filter(|node| !last.contains(node)).count() < limits::REFEREES_MAX {
             // Of few nodes chance easily leaves one out, and one referee alone decides nothing.
-            let others = self.fleet.cheapest(model, limits::REFEREES_MAX + 1);
+            let others = self.fleet.cheapest(model, limits::REFEREES_MAX + 1 + last.len());
             let others: Vec<NodeId> = others.filter(|node| *node != subject && !found.contains(node)).collect();
             found.extend(others);
         }
         // The best record first; of equals whichever was drawn first.
         found.sort_by_key(|node| {
             let success_ppm = self.fleet.get(*node).map_or(0, |live| live.record(model).success_ppm());
-            std::cmp::Reverse(success_ppm)
+            (last.contains(node), std::cmp::Reverse(success_ppm))
         });
         found
             .into_iter()
@@ -268,12 +300,19 @@ impl Live {
     }
 }
 
-/// Tells a client why it is not sent to nodes that have failed it: they are among those that it may not be sent to.
-pub(crate) fn explain_avoided(refusal: &mut Refusal, avoided: &[(NodeId, u32)], own: &[NodeId]) {
+/// Tells a client why it is not sent to nodes that have failed it: they are among those that it may not be sent to. And
+/// when it may.
+pub(crate) fn explain_avoided(refusal: &mut Refusal, avoided: &[Avoided], own: &[NodeId], now: Now) {
+    let mut until: Option<u64> = None;
     for (node, hold) in &mut refusal.reasons {
-        let failures = avoided.iter().find(|(other, _)| other == node && !own.contains(node));
-        if let (Hold::Excluded, Some((_, failures))) = (&hold, failures) {
-            *hold = Hold::Ejected { failures: *failures };
+        let avoided = avoided.iter().find(|other| other.node == *node && !own.contains(node));
+        if let (Hold::Excluded, Some(avoided)) = (&hold, avoided) {
+            *hold = Hold::Ejected { failures: avoided.failures };
+            until = until.into_iter().chain(avoided.until_steady_ms).min();
         }
+    }
+    if let (RefusalKind::NoNode, Some(until)) = (&refusal.kind, until) {
+        let ms = u32::try_from(until.saturating_sub(now.steady_ms)).unwrap_or(u32::MAX).max(1);
+        refusal.retry_after_ms = Some(refusal.retry_after_ms.map_or(ms, |other| other.min(ms)));
     }
 }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::vetting::Vetter;
 use protocol::{
-    grant::{MatchRequest, ModelRef, Policy, Priority, Purpose, Tier, WorkerEvidence},
+    grant::{MatchRequest, ModelRef, Tier, WorkerEvidence},
     ids::TaskId,
     ipc::ModelFacts,
     link::{ModelEntry, NodeState, WorkerState},
@@ -41,17 +41,7 @@ fn registry() -> Registry {
 }
 
 fn request() -> MatchRequest {
-    MatchRequest {
-        task: TaskId::random(),
-        model: ModelRef::Digest(MODEL),
-        prompt_bucket_bytes: 4096,
-        answer_bucket_tokens: 256,
-        policy: Policy::default(),
-        exclude: Vec::new(),
-        priority: Priority::Interactive,
-        purpose: Purpose::First,
-        wait_ms_max: 0,
-    }
+    MatchRequest::new(TaskId::random(), ModelRef::Digest(MODEL), 4096, 256)
 }
 
 /// A live state whose nodes share one connection: what a link costs is not the matter here.
@@ -119,7 +109,7 @@ fn said(key: &MachineKey, slots: u32, active_tasks: u32) -> NodeState {
 async fn a_task_counts_until_it_is_seen_and_one_that_never_comes_is_given_up() {
     let mut pool = Pool::new().await;
     let key = MachineKey::generate();
-    let mut vetter = Vetter::new(key.id(), at(0));
+    let mut vetter = Vetter::new(key.id());
     pool.join(key.id(), at(0));
     let link = pool.links[0].1;
     let mut state = |pool: &mut Pool, active, now: Now| {
@@ -150,7 +140,7 @@ async fn a_task_counts_until_it_is_seen_and_one_that_never_comes_is_given_up() {
 async fn an_ejected_node_comes_back_by_passing_trials() {
     let mut pool = Pool::new().await;
     let key = MachineKey::generate();
-    let mut vetter = Vetter::new(key.id(), at(0));
+    let mut vetter = Vetter::new(key.id());
     pool.join(key.id(), at(0));
     let vetted = vetter.vet(said(&key, 8, 0), &[], at(0));
     pool.live.state(key.id(), pool.links[0].1, vetted, at(0), u64::MAX / 2);
@@ -175,6 +165,25 @@ async fn an_ejected_node_comes_back_by_passing_trials() {
     assert!(now_ms > 10_000, "not at once");
 }
 
+#[tokio::test]
+async fn what_sets_off_trials_does_not_hasten_those_of_an_ejected_node() {
+    let mut pool = Pool::new().await;
+    let key = MachineKey::generate();
+    let mut vetter = Vetter::new(key.id());
+    pool.join(key.id(), at(0));
+    let vetted = vetter.vet(said(&key, 8, 0), &[], at(0));
+    pool.live.state(key.id(), pool.links[0].1, vetted, at(0), u64::MAX / 2);
+    assert!(!pool.live.is_tried_enough(key.id(), MODEL, at(0)), "whoever is in doubt is tried at once");
+    let ejections = (0..9).filter(|_| pool.live.trial_broke(key.id(), MODEL, 10_000, at(10_000))).count();
+    assert_eq!(ejections, 1);
+    // It is alone with its model, and needed: the doubled back-off does not count, the distance does.
+    let due = 10_000 + scheduler::record::NEEDED_AGAIN_MS;
+    for now_ms in [10_000, due - 1, due] {
+        assert_eq!(pool.live.is_tried_enough(key.id(), MODEL, at(now_ms)), now_ms < due);
+        assert_eq!(pool.live.tries_due(at(now_ms), 4).is_empty(), now_ms < due);
+    }
+}
+
 /// Prints what decisions cost; run it with `--nocapture`.
 #[tokio::test]
 async fn ten_thousand_nodes() {
@@ -183,7 +192,7 @@ async fn ten_thousand_nodes() {
     let mut pool = Pool::new().await;
     // Signing ten thousand times is not the matter either: every node has the evidence of one.
     let key = MachineKey::generate();
-    let mut vetter = Vetter::new(key.id(), at(0));
+    let mut vetter = Vetter::new(key.id());
     let mut ids = Vec::new();
     for number in 0..NODES as u64 {
         let mut node = NodeId([9; 32]);

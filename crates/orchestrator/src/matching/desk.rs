@@ -7,7 +7,7 @@ use protocol::{
     ids::{ModelDigest, NodeId},
 };
 use scheduler::{Ask, Queue, Task, TooLong};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{cell::Cell, collections::HashMap, sync::Arc, time::Duration};
 use tokio::sync::{Notify, oneshot};
 
 /// Longest wait that is let in, whatever a client says.
@@ -17,6 +17,14 @@ const TASK_MS_PRIOR: u64 = 5_000;
 /// What comes free by time alone (a task that never came, a silence that ended) is looked for so often, if anybody
 /// waits.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Places that come back together where there are none at all: those of one machine, about.
+const PLACES_PRIOR: u32 = 4;
+/// For so long somebody waits beside a place that there is, and that it has excluded itself. It may have others to ask.
+const PASSED_OVER_MS_MAX: u64 = 5_000;
+/// So many who cannot take a place that there is are passed over for those behind them; the others are refused.
+const PASSED_OVER_MAX: usize = 64;
+/// Of those whose time is over at once, so many are told of each node why.
+const EXPLAINED_MAX: usize = 64;
 /// Those that ask again after an orchestrator's end find it, or another, after this time.
 const END_RETRY_AFTER_MS: u32 = 2_000;
 
@@ -25,6 +33,31 @@ pub(super) struct Waiter {
     pub(super) client: NodeId,
     pub(super) request: MatchRequest,
     pub(super) reply: oneshot::Sender<Result<Granted, Refusal>>,
+    // Since when there has been a place that it could not take.
+    passed_over_steady_ms: Cell<Option<u64>>,
+}
+
+impl Waiter {
+    pub(super) fn new(client: NodeId, request: MatchRequest, reply: oneshot::Sender<Result<Granted, Refusal>>) -> Self {
+        Self { client, request, reply, passed_over_steady_ms: Cell::new(None) }
+    }
+
+    /// Whether a place that there is has been of no use to it for long, because of what it excludes.
+    fn is_passed_over_for_long(&self, now_steady_ms: u64) -> bool {
+        let since = self.passed_over_steady_ms.get();
+        let long = since.is_some_and(|since| now_steady_ms.saturating_sub(since) >= PASSED_OVER_MS_MAX);
+        long && !self.request.exclude.is_empty()
+    }
+}
+
+/// What becomes of somebody who waits, after a look at the places.
+enum Turn {
+    /// It has its answer.
+    Answered,
+    /// There is nothing for it, but there may be for those behind it.
+    PassedOver(u64),
+    /// There is nothing for anybody.
+    Nothing,
 }
 
 /// The queues, one for each model that somebody waits for.
@@ -64,8 +97,12 @@ impl Desk {
         if self.closed {
             return Err(TooLong { retry_after_ms: END_RETRY_AFTER_MS });
         }
-        let interval_ms = TASK_MS_PRIOR / u64::from(places.max(1));
+        let nobody_serves = places == 0;
+        let interval_ms = TASK_MS_PRIOR / u64::from(if nobody_serves { PLACES_PRIOR } else { places });
         let queue = self.queues.entry(model).or_insert_with(|| Queue::new(interval_ms));
+        if nobody_serves {
+            queue.pause();
+        }
         let task = Task::new(waiter.client, &waiter.request);
         let ask = Ask {
             account: waiter.client,
@@ -75,6 +112,9 @@ impl Desk {
             wait_ms_max: waiter.request.wait_ms_max.min(WAIT_MS_MAX),
         };
         let number = queue.offer(ask, waiter, now_steady_ms).map_err(|(_, too_long)| too_long)?;
+        if nobody_serves {
+            queue.pause();
+        }
         self.waiting += 1;
         self.came.notify_one();
         Ok(number)
@@ -93,17 +133,13 @@ impl Desk {
         Some(waiter)
     }
 
-    /// Answers those who have waited for as long as they wanted to.
-    fn expire(&mut self, now_steady_ms: u64) -> usize {
-        let mut expired = 0;
+    /// Those who have waited for as long as they wanted to.
+    fn expired(&mut self, now_steady_ms: u64) -> Vec<(Waiter, TooLong)> {
+        let mut expired = Vec::new();
         for queue in self.queues.values_mut() {
-            while let Some((waiter, too_long)) = queue.expired(now_steady_ms) {
-                expired += 1;
-                // Who has gone does not care.
-                let _ = waiter.reply.send(Err(overloaded(too_long.retry_after_ms)));
-            }
+            expired.extend(std::iter::from_fn(|| queue.expired(now_steady_ms)));
         }
-        self.waiting -= expired;
+        self.waiting -= expired.len();
         expired
     }
 
@@ -120,37 +156,72 @@ impl Desk {
     }
 }
 
-/// Gives places that there are to those whose turn it is.
+/// Gives places that there are to those whose turn it is, as far as they can take them.
 pub(crate) fn serve(shared: &Shared, model: ModelDigest) {
-    while serve_one(shared, model) {}
+    let mut passed_over: Vec<u64> = Vec::new();
+    loop {
+        match serve_one(shared, model, &passed_over) {
+            Turn::Answered => {}
+            Turn::PassedOver(number) => passed_over.push(number),
+            Turn::Nothing => return,
+        }
+    }
 }
 
-/// Whether the next may be served too.
-fn serve_one(shared: &Shared, model: ModelDigest) -> bool {
+/// Looks after the first who was not passed over.
+fn serve_one(shared: &Shared, model: ModelDigest, passed_over: &[u64]) -> Turn {
     let now = shared.now();
     let mut desk = shared.desk();
-    let Some(first) = desk.queues.get(&model).and_then(|queue| queue.first()) else { return false };
-    let (number, waiter) = (first.0, first.2);
+    let turns = desk.queues.get(&model).into_iter().flat_map(Queue::turns);
+    let Some((number, _, waiter)) = turns.take(passed_over.len() + 1).find(|turn| !passed_over.contains(&turn.0))
+    else {
+        return Turn::Nothing;
+    };
     if waiter.reply.is_closed() {
         desk.leave(model, number);
-        return true;
+        return Turn::Answered;
     }
     let (client, request) = (waiter.client, waiter.request.clone());
     let granted = super::grant(shared, client, &request, now);
     if let Err(refusal) = &granted
-        && refusal.kind == RefusalKind::Overloaded
-        && shared.live().free_nodes(model) == 0
+        && (refusal.kind == RefusalKind::Overloaded || refusal.retry_after_ms.is_some())
+        && !waiter.is_passed_over_for_long(now.steady_ms)
     {
-        return false;
+        if shared.live().free_nodes(model) == 0 {
+            return Turn::Nothing;
+        }
+        // Who cannot take a place that there is does not stand in the way of the others.
+        if passed_over.len() < PASSED_OVER_MAX {
+            waiter.passed_over_steady_ms.set(waiter.passed_over_steady_ms.get().or(Some(now.steady_ms)));
+            return Turn::PassedOver(number);
+        }
     }
-    // Who cannot take a place that there is, because of what it excludes, does not stand in the way of the others.
-    let Some(waiter) = desk.take(model, number, now.steady_ms) else { return true };
+    let Some(waiter) = desk.take(model, number, now.steady_ms) else { return Turn::Answered };
     drop(desk);
-    if let Err(Ok(granted)) = waiter.reply.send(granted) {
+    reply(shared, waiter, granted);
+    Turn::Answered
+}
+
+fn reply(shared: &Shared, waiter: Waiter, granted: Result<Granted, Refusal>) {
+    let Waiter { client, request, reply, .. } = waiter;
+    if let Err(Ok(granted)) = reply.send(granted) {
         // It went in this very moment: its place is free again at once.
-        shared.live().unused(client, request.task, &granted, now);
+        shared.live().unused(client, request.task, &granted, shared.now());
     }
-    true
+}
+
+/// Tells somebody whose time is over why nobody took its task, unless somebody does now.
+fn give_up(shared: &Shared, waiter: Waiter, too_long: TooLong, explained: bool) {
+    let granted = if explained {
+        let granted = super::grant(shared, waiter.client, &waiter.request, shared.now());
+        granted.map_err(|refusal| match refusal.kind {
+            RefusalKind::Overloaded => Refusal { retry_after_ms: Some(too_long.retry_after_ms), ..refusal },
+            _ => refusal,
+        })
+    } else {
+        Err(overloaded(too_long.retry_after_ms))
+    };
+    reply(shared, waiter, granted);
 }
 
 /// Looks after what changes by time alone, while anybody waits.
@@ -164,11 +235,14 @@ pub(crate) async fn attend(shared: Arc<Shared>) {
         let now = shared.now();
         let (expired, models) = {
             let mut desk = shared.desk();
-            let expired = desk.expire(now.steady_ms);
+            let expired = desk.expired(now.steady_ms);
             let waited_for = desk.queues.iter().filter(|(_, queue)| !queue.is_empty());
             (expired, waited_for.map(|(model, _)| *model).collect::<Vec<_>>())
         };
-        shared.counters.waited_in_vain.add(expired as u64);
+        shared.counters.waited_in_vain.add(expired.len() as u64);
+        for (at, (waiter, too_long)) in expired.into_iter().enumerate() {
+            give_up(&shared, waiter, too_long, at < EXPLAINED_MAX);
+        }
         for model in models {
             serve(&shared, model);
         }

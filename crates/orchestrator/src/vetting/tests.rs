@@ -53,7 +53,7 @@ fn holds(vetted: &Vetted) -> Vec<Option<Hold>> {
 #[test]
 fn only_a_node_s_own_evidence_is_believed() {
     let (node, liar) = (MachineKey::generate(), MachineKey::generate());
-    let mut vetter = Vetter::new(node.id(), NOW);
+    let mut vetter = Vetter::new(node.id());
     let mut other_model = worker(&node, node.id(), 4);
     other_model.evidence = worker(&node, node.id(), 1).evidence;
     let mut huge = worker(&node, node.id(), 5);
@@ -80,7 +80,7 @@ fn only_a_node_s_own_evidence_is_believed() {
 #[test]
 fn checking_signatures_is_bounded_and_repetition_is_free() {
     let node = MachineKey::generate();
-    let mut vetter = Vetter::new(node.id(), NOW);
+    let mut vetter = Vetter::new(node.id());
     let same = worker(&node, node.id(), 1);
     for _ in 0..10 * CHECKS_BURST {
         assert_eq!(holds(&vetter.vet(state(vec![same.clone()]), &[], NOW)), [None]);
@@ -99,7 +99,7 @@ fn checking_signatures_is_bounded_and_repetition_is_free() {
 #[test]
 fn whatever_a_node_says_is_kept_within_bounds() {
     let node = MachineKey::generate();
-    let mut vetter = Vetter::new(node.id(), NOW);
+    let mut vetter = Vetter::new(node.id());
     let one = worker(&node, node.id(), 1);
     let mut large = state(vec![one.clone(); 3 * limits::MODELS_PER_NODE_MAX]);
     large.label = "\u{1b}[31mred\n".to_owned() + &"x".repeat(1000);

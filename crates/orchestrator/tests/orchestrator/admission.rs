@@ -4,7 +4,7 @@ use crate::machines::{Client, MODEL, Node, Pool, within};
 use protocol::{
     ids::PoolId,
     limits,
-    link::{Denied, FromNode},
+    link::{Answer, Denied, FromNode, Question},
     ticket::Ticket,
 };
 use trust::MachineKey;
@@ -16,14 +16,15 @@ async fn a_ticket_leads_into_the_pool() {
     assert_eq!(ticket, pool.ticket);
     let mut node = Node::join(&ticket, &MachineKey::generate()).await.unwrap();
     assert_eq!(node.welcome.orchestrators, [pool.orchestrator.id()]);
-    assert!(node.welcome.models.is_empty());
+    assert!(pool.orchestrator.models().is_empty());
     let row = pool.row(node.id()).expect("entered before it was welcomed");
     assert_eq!(row.hold.unwrap().code(), "starting");
     node.say(&FromNode::State(node.state(4, 0))).await;
     let row = pool.until(node.id(), |row| row.hold.is_none()).await;
     assert_eq!((row.label.as_str(), row.slots, row.models), ("test node", 4, vec!["model-5".to_owned()]));
     let client = Client::join(&ticket, &MachineKey::generate()).await.unwrap();
-    assert_eq!(client.welcome.models[0].digest, MODEL, "what a node brings is the pool's");
+    let Answer::Models(models) = client.ask(&Question::Models).await else { panic!("no models") };
+    assert_eq!(models[0].entry.digest, MODEL, "what a node brings is the pool's");
     let metrics = pool.orchestrator.metrics();
     assert_eq!((metrics.admitted, metrics.nodes_routable, metrics.clients_linked), (2, 1, 1));
 }

@@ -2,7 +2,7 @@
 
 use orchestrator::{Metrics, Orchestrator, OrchestratorConfig, StartError, Timings};
 use protocol::{
-    grant::{Grant, MatchReply, MatchRequest, ModelRef, Policy, Priority, Purpose, Refusal, Tier, WorkerEvidence},
+    grant::{Grant, MatchReply, MatchRequest, ModelRef, Refusal, Tier, WorkerEvidence},
     ids::{ModelDigest, NodeId, TaskId},
     ipc::ModelFacts,
     limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
@@ -16,7 +16,7 @@ use protocol::{
 use serde::Serialize;
 use std::{
     path::Path,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime},
 };
 use tempfile::TempDir;
 use transport::{Connection, Listen, Receiver, Sender, Transport};
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const LOOPBACK: Listen = Listen::Loopback { port: 0 };
 
 pub(crate) fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
+    protocol::time::unix_ms(SystemTime::now())
 }
 
 /// An orchestrator on a store of its own.
@@ -66,8 +66,13 @@ impl Pool {
 
     /// A node that has said that it is ready.
     pub(crate) async fn node(&self) -> Node {
+        self.node_with(4).await
+    }
+
+    /// One with so many slots.
+    pub(crate) async fn node_with(&self, slots: u32) -> Node {
         let mut node = Node::join(&self.ticket, &MachineKey::generate()).await.unwrap();
-        node.say(&FromNode::State(node.state(4, 0))).await;
+        node.say(&FromNode::State(node.state(slots, 0))).await;
         self.until(node.id(), |row| row.hold.is_none()).await;
         node
     }
@@ -133,7 +138,7 @@ pub(crate) async fn connect(ticket: &Ticket, key: &MachineKey) -> (Transport, Co
 async fn introduce(ticket: &Ticket, key: &MachineKey, role: Role) -> Result<(Link, Welcome), Denied> {
     let (transport, connection) = connect(ticket, key).await;
     let (mut sender, mut receiver) = connection.open_stream().await.unwrap();
-    let hello = Hello { pool: ticket.pool, secret: ticket.secret, role, version: "test".to_owned() };
+    let hello = Hello { pool: ticket.pool, secret: ticket.secret, role };
     sender.message(&hello, LIMIT).await.unwrap();
     let reply = within(receiver.message(LIMIT)).await.unwrap();
     match reply.expect("an answer") {
@@ -236,14 +241,13 @@ pub(crate) fn worker(
 
 pub(crate) struct Client {
     pub(crate) link: Link,
-    pub(crate) welcome: Welcome,
 }
 
 impl Client {
     pub(crate) async fn join(ticket: &Ticket, key: &MachineKey) -> Result<Self, Denied> {
-        let (mut link, welcome) = introduce(ticket, key, Role::Client).await?;
+        let (mut link, _) = introduce(ticket, key, Role::Client).await?;
         link.sender.finish();
-        Ok(Self { link, welcome })
+        Ok(Self { link })
     }
 
     pub(crate) fn id(&self) -> NodeId {
@@ -268,17 +272,7 @@ impl Client {
 }
 
 pub(crate) fn request(model: &str) -> MatchRequest {
-    MatchRequest {
-        task: TaskId::random(),
-        model: ModelRef::Name(model.to_owned()),
-        prompt_bucket_bytes: 4096,
-        answer_bucket_tokens: 256,
-        policy: Policy::default(),
-        exclude: Vec::new(),
-        priority: Priority::Interactive,
-        purpose: Purpose::First,
-        wait_ms_max: 0,
-    }
+    MatchRequest::new(TaskId::random(), ModelRef::Name(model.to_owned()), 4096, 256)
 }
 
 /// The usual timings, without tasks of the orchestrator's own: nodes that only say that they serve would fail them.

@@ -101,7 +101,6 @@ async fn results_of_tasks_survive_a_restart_and_make_a_score() {
             end: End::Completed,
             prompt_tokens: 1,
             completion_tokens: 1,
-            first_token_ms: 1,
             generation_ms: 1,
             audit: None,
         };

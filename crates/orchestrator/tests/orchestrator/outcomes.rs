@@ -6,7 +6,7 @@ use crate::{
 };
 use orchestrator::{Measure, Timings};
 use protocol::{
-    grant::{Grant, RefusalKind},
+    grant::{Audit, Grant, MatchRequest, RefusalKind},
     hold::Hold,
     ids::{NodeId, TaskId},
     link::{Answer, AuditVerdict, End, FromNode, NodeState, Outcome, Question},
@@ -18,16 +18,7 @@ use trust::{
 };
 
 fn outcome(task: TaskId, node: NodeId, end: End) -> Outcome {
-    Outcome {
-        task,
-        node,
-        end,
-        prompt_tokens: 10,
-        completion_tokens: 20,
-        first_token_ms: 5,
-        generation_ms: 100,
-        audit: None,
-    }
+    Outcome { task, node, end, prompt_tokens: 10, completion_tokens: 20, generation_ms: 100, audit: None }
 }
 
 async fn say(client: &Client, outcome: Outcome) {
@@ -135,48 +126,64 @@ async fn one_client_s_word_and_a_failed_trial_eject() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn audits_are_a_small_share_and_look_like_tasks() {
+async fn audits_are_a_small_share_and_whose_the_dice_decide() {
     const GRANTS: usize = 400;
     let pool = Pool::new().await;
-    let mut nodes = Vec::new();
-    for _ in 0..3 {
-        let mut node = pool.node().await;
-        node.say(&FromNode::State(node.state(64, 0))).await;
-        pool.until(node.id(), |row| row.slots == 64).await;
-        nodes.push(node);
-    }
-    let client = pool.client().await;
+    let mut nodes = [pool.node_with(64).await, pool.node_with(64).await, pool.node_with(64).await];
+    let (client, other) = (pool.client().await, pool.client().await);
     let (mut audits, mut accused) = (0, None);
+    let read = async |client: &Client, task| match client.ask(&Question::Audit { task }).await {
+        Answer::Audit(reading) => reading,
+        answer => panic!("{answer:?}"),
+    };
     for _ in 0..GRANTS {
-        let grant = one(&client, End::Completed).await.unwrap();
-        let Some(audit) = grant.audit else { continue };
+        let request = request("default");
+        let task = request.task;
+        let grant = client.matched(request).await.unwrap();
+        let subject = grant.candidates[0].node;
+        say(&client, outcome(task, subject, End::Completed)).await;
+        if grant.audit.is_none() {
+            assert_eq!(read(&client, task).await, None, "not drawn");
+            continue;
+        }
+        assert_eq!(grant.audit, Some(Audit::Answer), "all of them serve");
+        assert_eq!(read(&other, task).await, None, "another client's");
         audits += 1;
-        let subject = audit.subject.candidate.node;
-        assert_ne!(subject, grant.candidates[0].node, "nobody is tried beside itself");
-        assert!(!audit.referees.is_empty() && audit.referees.len() <= 2);
-        let mut tasks = vec![audit.subject.task];
-        for errand in audit.referees.iter().chain([&audit.subject]) {
+        // How the task ended was told before: it does not matter.
+        let reading = read(&client, task).await.expect("it was drawn");
+        assert_eq!(read(&client, task).await, None, "a second time");
+        assert_eq!(reading.subject, subject, "whose it is was settled when it was granted");
+        assert!(!reading.referees.is_empty() && reading.referees.len() <= 2);
+        let mut tasks = vec![task, reading.task];
+        for errand in &reading.referees {
             let expected = Expected { pool: pool.ticket.pool, client: client.id(), node: errand.candidate.node };
             let now = crate::machines::unix_ms();
             let permit = permit::verify(&errand.candidate.permit, &[pool.orchestrator.id()], &expected, now).unwrap();
             assert_eq!(permit.task, errand.task);
+            assert_ne!(errand.candidate.node, subject);
+            assert!(!tasks.contains(&errand.task), "a task of its own for each");
             tasks.push(errand.task);
         }
-        assert!(audit.referees.iter().all(|referee| referee.candidate.node != subject));
-        tasks.pop();
-        let count = tasks.len();
-        tasks.dedup();
-        assert_eq!(tasks.len(), count, "a task of its own for each");
         let verdict = AuditVerdict { passed: accused.is_some(), distance_milli: 200 };
         accused.get_or_insert(subject);
-        let told = Outcome { audit: Some(verdict), ..outcome(audit.subject.task, subject, End::Completed) };
-        say(&client, told).await;
+        let told = Outcome { audit: Some(verdict), ..outcome(reading.task, subject, End::Completed) };
+        for _ in 0..3 {
+            say(&client, told.clone()).await;
+        }
     }
-    // Each is two tasks; 5 % of what was granted, and what a fresh budget holds.
+    // Each costs two tasks; 5 % of what was granted, and what a fresh budget holds.
     assert!(audits > 0 && 2 * audits <= GRANTS / 20 + 4, "{audits} audits");
     let metrics = pool.orchestrator.metrics();
-    assert_eq!((metrics.audits, metrics.audits_failed), (audits as u64, 1));
+    assert_eq!((metrics.audits, metrics.audits_failed, metrics.audits_passed), (audits as u64, 1, audits as u64 - 1));
     assert_eq!(pool.row(accused.unwrap()).unwrap().hold, None, "one client's accusation ejects nobody");
+    // An answer that is too short to say anything is not drawn, nor what is no text.
+    for _ in 0..GRANTS {
+        let short = MatchRequest { answer_bucket_tokens: 8, ..request("default") };
+        let task = short.task;
+        let grant = client.matched(short).await.unwrap();
+        assert_eq!(grant.audit, None);
+        say(&client, outcome(task, grant.candidates[0].node, End::Completed)).await;
+    }
     // Where most places are taken nothing is tried.
     for node in &mut nodes {
         node.say(&FromNode::State(node.state(64, 60))).await;
@@ -220,4 +227,27 @@ async fn a_link_that_replaces_another_is_a_departure() {
     say(&client, outcome(task, node.id(), End::Died)).await;
     let metrics = pool.until_counted(|metrics| metrics.outcomes_departed + metrics.outcomes_failed > 0).await;
     assert_eq!((metrics.outcomes_departed, metrics.outcomes_failed), (1, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_crash_that_costs_a_client_four_tasks_is_one_failure_of_the_node() {
+    // It sends no heartbeats, and that is not the matter here.
+    let pool = Pool::with(Timings { silence_max: Duration::from_secs(1_000_000), ..quiet() }).await;
+    let (node, client) = (pool.node().await, pool.client().await);
+    one(&client, End::Completed).await.unwrap();
+    let mut tasks = Vec::new();
+    for _ in 0..4 {
+        let request = request("default");
+        tasks.push(request.task);
+        client.matched(request).await.unwrap();
+    }
+    for task in tasks {
+        say(&client, outcome(task, node.id(), End::Corrupt)).await;
+    }
+    let metrics = pool.until_counted(|metrics| metrics.outcomes_failed == 4).await;
+    assert_eq!(metrics.ejections, 0);
+    // It bears no grudge: two failures would turn it away. Each one after that counts.
+    one(&client, End::Corrupt).await.expect("one failure");
+    let reasons = one(&client, End::Corrupt).await.expect_err("two failures");
+    assert_eq!(reasons, [(node.id(), Hold::Ejected { failures: 2 })]);
 }

@@ -1,13 +1,13 @@
 //! Who waits, whose turn it is, and who is told at once that it is not worth waiting.
 
-use crate::machines::{Client, Node, Pool, request, within};
+use crate::machines::{Client, Node, Pool, quiet, request, within};
 use protocol::{
     grant::{Grant, MatchRequest, Priority, Purpose, Refusal, RefusalKind},
     hold::Hold,
     ids::TaskId,
-    link::FromNode,
+    link::{Answer, End, FromNode, NodeState, Outcome, Question},
 };
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio::{sync::mpsc, task::JoinHandle};
 use trust::MachineKey;
 
@@ -180,4 +180,123 @@ async fn retries_and_hedges_have_a_budget() {
         "its own budget"
     );
     assert!(eager.matched(request("default")).await.is_ok(), "a beginning is none");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_finds_a_node_that_may_be_back_waits_for_it() {
+    let pool = Pool::new().await;
+    let (node, client) = (pool.node().await, Arc::new(pool.client().await));
+    node.link.connection.close("a lid closes");
+    pool.until(node.id(), |row| row.hold == Some(Hold::Unresponsive)).await;
+    let refusal = client.matched(request("default")).await.unwrap_err();
+    assert_eq!((refusal.kind, refusal.reasons), (RefusalKind::NoNode, vec![(node.id(), Hold::Unresponsive)]));
+    assert!(refusal.retry_after_ms.is_some_and(|ms| ms < WAIT_MS), "it is told when to ask again");
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    for name in 0..4 {
+        ask(&client, name, patient(), &sender);
+        until_waiting(&pool, u64::from(name) + 1).await;
+    }
+    let mut back = Node::join(&pool.ticket, &node.link.key).await.unwrap();
+    back.say(&FromNode::State(back.state(4, 0))).await;
+    for _ in 0..4 {
+        within(answers.recv()).await.unwrap();
+    }
+    assert_eq!(pool.orchestrator.metrics().refused_early, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_waited_for_a_node_in_vain_is_told_why() {
+    let pool = Pool::new().await;
+    let (mut node, client) = (pool.node().await, pool.client().await);
+    let until_unix_ms = Some(crate::machines::unix_ms() + 2_500);
+    let paused = Hold::Paused { until_unix_ms };
+    node.say(&FromNode::State(NodeState { hold: Some(paused.clone()), ..node.state(4, 0) })).await;
+    pool.until(node.id(), |row| row.hold.is_some()).await;
+    // It says that it will be back, and is not.
+    let refusal = client.matched(MatchRequest { wait_ms_max: 2_600, ..request("default") }).await.unwrap_err();
+    assert_eq!((refusal.kind, refusal.reasons), (RefusalKind::NoNode, vec![(node.id(), paused)]));
+    let metrics = pool.orchestrator.metrics();
+    assert_eq!((metrics.waited, metrics.waited_in_vain, metrics.matches_no_node), (1, 1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_waits_where_nothing_comes_back_by_itself() {
+    let pool = Pool::new().await;
+    let client = pool.client().await;
+    let refusal = client.matched(patient()).await.unwrap_err();
+    assert_eq!(refusal.kind, RefusalKind::UnknownModel { known: Vec::new() });
+    let mut node = pool.node().await;
+    let rule = "the owner is here".to_owned();
+    let later = Some(crate::machines::unix_ms() + 10 * u64::from(WAIT_MS));
+    let holds = [
+        Hold::Paused { until_unix_ms: None },
+        Hold::Paused { until_unix_ms: later },
+        Hold::Owner { rule, lifts_unix_ms: None },
+    ];
+    for hold in holds {
+        node.say(&FromNode::State(NodeState { hold: Some(hold.clone()), ..node.state(4, 0) })).await;
+        pool.until(node.id(), |row| row.hold.as_ref() == Some(&hold)).await;
+        let refusal = client.matched(patient()).await.unwrap_err();
+        assert_eq!((refusal.kind, refusal.reasons), (RefusalKind::NoNode, vec![(node.id(), hold)]));
+    }
+    assert_eq!(pool.orchestrator.metrics().waited, 0);
+}
+
+/// Asks for a place and says that the node failed.
+async fn fail_at(client: &Client, node: &Node, request: MatchRequest) {
+    let task = request.task;
+    let grant = client.matched(request).await.unwrap();
+    assert_eq!(grant.candidates[0].node, node.id());
+    let outcome = Outcome {
+        task,
+        node: node.id(),
+        end: End::Corrupt,
+        prompt_tokens: 0,
+        completion_tokens: 0,
+        generation_ms: 0,
+        audit: None,
+    };
+    assert_eq!(client.ask(&Question::Outcome(outcome)).await, Answer::Noted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_free_node_that_failed_a_client_is_no_reason_to_turn_it_away() {
+    let (pool, mut full) = full_pool().await;
+    let (failing, client) = (pool.node().await, Arc::new(pool.client().await));
+    for _ in 0..2 {
+        fail_at(&client, &failing, request("default")).await;
+    }
+    let (sender, mut answers) = mpsc::unbounded_channel();
+    ask(&client, 1, patient(), &sender);
+    until_waiting(&pool, 1).await;
+    // Somebody else takes the place that it does not want, though it came first.
+    pool.client().await.matched(patient()).await.unwrap();
+    assert_eq!(pool.orchestrator.metrics().waiting, 1, "it goes on waiting");
+    full.say(&FromNode::State(full.state(1, 0))).await;
+    assert_eq!(within(answers.recv()).await, Some(1));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_whose_only_node_failed_it_waits_until_that_has_rested() {
+    let pool = Pool::with(orchestrator::Timings { silence_max: Duration::from_secs(1_000_000), ..quiet() }).await;
+    let (node, client) = (pool.node().await, pool.client().await);
+    for _ in 0..2 {
+        fail_at(&client, &node, request("default")).await;
+    }
+    let refusal = client.matched(request("default")).await.unwrap_err();
+    assert_eq!(
+        (refusal.kind, refusal.reasons),
+        (RefusalKind::NoNode, vec![(node.id(), Hold::Ejected { failures: 2 })])
+    );
+    assert!(refusal.retry_after_ms.is_some_and(|ms| (1..=5_000).contains(&ms)));
+    // Longer each time where there are others; there are none.
+    for _ in 0..3 {
+        fail_at(&client, &node, patient()).await;
+    }
+    let refusal = client.matched(patient()).await.unwrap_err();
+    assert_eq!(
+        (refusal.kind, refusal.reasons, refusal.retry_after_ms),
+        (RefusalKind::NoNode, vec![(node.id(), Hold::Ejected { failures: 5 })], None),
+        "five tasks are all it gets"
+    );
 }

@@ -39,6 +39,8 @@ pub(crate) struct Seen {
     /// Who is at the other end of the connection.
     pub(crate) peer: NodeId,
     pub(crate) permit: Permit,
+    /// Its length, with its signature.
+    pub(crate) permit_bytes: usize,
     /// For how long the permit still held.
     pub(crate) left_ms: u64,
     pub(crate) sealed: SealedTask,
@@ -52,6 +54,7 @@ struct Worker {
     begun: AtomicUsize,
     served: AtomicUsize,
     cancelled: AtomicUsize,
+    beyond: AtomicUsize,
 }
 
 pub(crate) struct Serving {
@@ -72,6 +75,7 @@ impl Serving {
             begun: AtomicUsize::default(),
             served: AtomicUsize::default(),
             cancelled: AtomicUsize::default(),
+            beyond: AtomicUsize::default(),
         });
         tokio::spawn(listen(transport.clone(), Arc::clone(&worker)));
         let mut serving = Self { node, transport, worker };
@@ -119,6 +123,11 @@ impl Serving {
         self.worker.served.load(Relaxed)
     }
 
+    /// Streams on which more came than a permit, a task and the end.
+    pub(crate) fn beyond(&self) -> usize {
+        self.worker.beyond.load(Relaxed)
+    }
+
     /// Tasks that were not wanted any more.
     pub(crate) fn cancelled(&self) -> usize {
         self.worker.cancelled.load(Relaxed)
@@ -140,13 +149,15 @@ async fn serve(connection: Connection, worker: Arc<Worker>) {
     while let Some((sender, receiver)) = connection.accept_stream().await {
         let worker = Arc::clone(&worker);
         tokio::spawn(async move {
-            let mut sender = sender;
+            let (mut sender, mut receiver) = (sender, receiver);
             let stopped = sender.stopped();
             tokio::select! {
-                done = run(&worker, peer, &mut sender, receiver) => {
+                done = run(&worker, peer, &mut sender, &mut receiver) => {
                     if done.is_some() {
                         worker.served.fetch_add(1, Relaxed);
                         sender.finish();
+                        let more = receiver.message::<Reply>(limits::STREAM_MESSAGE_BYTES_MAX).await;
+                        worker.beyond.fetch_add(usize::from(!matches!(more, Ok(None))), Relaxed);
                     } else {
                         // The end of the connection is noticed by writing, too.
                         worker.cancelled.fetch_add(1, Relaxed);
@@ -160,8 +171,9 @@ async fn serve(connection: Connection, worker: Arc<Worker>) {
     }
 }
 
-async fn run(worker: &Worker, peer: NodeId, sender: &mut Sender, mut receiver: Receiver) -> Option<()> {
+async fn run(worker: &Worker, peer: NodeId, sender: &mut Sender, receiver: &mut Receiver) -> Option<()> {
     let permit: Signed<Permit> = receiver.message(limits::PERMIT_BYTES_MAX).await.ok()??;
+    let permit_bytes = protocol::codec::encode(&permit, limits::PERMIT_BYTES_MAX).ok()?.len();
     let permit = trust::open(&permit).ok()?;
     let sealed: SealedTask = receiver.message(limits::STREAM_MESSAGE_BYTES_MAX).await.ok()??;
     let Ok((task, mut sealer)) = worker.key.open_task(permit.task, &sealed) else {
@@ -169,7 +181,7 @@ async fn run(worker: &Worker, peer: NodeId, sender: &mut Sender, mut receiver: R
         return None;
     };
     let left_ms = permit.expires_unix_ms.saturating_sub(unix_ms());
-    worker.seen.lock().unwrap().push(Seen { peer, permit, left_ms, sealed, task: task.clone() });
+    worker.seen.lock().unwrap().push(Seen { peer, permit, permit_bytes, left_ms, sealed, task: task.clone() });
     say(sender, &Reply::Accepted).await?;
     let pace = *worker.pace.lock().unwrap();
     let (words, tokens) = match &task {

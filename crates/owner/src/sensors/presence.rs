@@ -8,10 +8,7 @@ mod macos;
 mod terminals;
 
 use crate::readings::{LastInput, Missing};
-use std::{
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::PathBuf;
 
 /// Says when somebody last used the machine. Asked ten times a second: it must not block.
 pub trait PresenceSensor: Send {
@@ -28,9 +25,4 @@ pub(super) fn platform() -> Box<dyn PresenceSensor> {
 
 pub(super) fn file(path: PathBuf) -> Box<dyn PresenceSensor> {
     Box::new(file::InputFile::new(path))
-}
-
-/// Milliseconds since 1970.
-fn unix_ms(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).ok().and_then(|since| u64::try_from(since.as_millis()).ok()).unwrap_or_default()
 }

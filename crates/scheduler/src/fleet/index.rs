@@ -9,6 +9,9 @@ pub(super) type ByCost = BTreeSet<(u16, u32, u32)>;
 /// How far the reason is from going, and the node.
 type ByDistance = BTreeSet<(u8, NodeId)>;
 
+/// Where more than one of so many nodes with a model are ejected, the pool needs them.
+pub const NEED_ONE_IN: usize = 3;
+
 #[derive(Debug, Default)]
 pub(super) struct Index {
     models: HashMap<ModelDigest, OfModel>,
@@ -16,12 +19,17 @@ pub(super) struct Index {
     elsewhere: [ByDistance; 2],
     deadlines: BTreeSet<(u64, u32)>,
     canaries: BTreeSet<(u64, u32, ModelDigest)>,
+    // Models of which so many nodes are ejected that these are needed.
+    in_need: BTreeSet<ModelDigest>,
 }
 
 #[derive(Debug, Default)]
 struct OfModel {
     routable: [ByCost; CLASSES],
     held: ByDistance,
+    // Nodes that are there, and those of them that are ejected, by when they are due if they are needed.
+    there: usize,
+    ejected: BTreeSet<(u64, u32)>,
 }
 
 impl Index {
@@ -46,12 +54,28 @@ impl Index {
         self.canaries.iter().take_while(move |(due, ..)| *due <= steady_ms).map(|(_, at, model)| (*at, *model))
     }
 
+    /// Ejected nodes of models that need them, and that are due because of that.
+    pub(super) fn needed_due(&self, steady_ms: u64) -> impl Iterator<Item = (u32, ModelDigest)> {
+        self.in_need.iter().flat_map(move |model| {
+            let ejected = self.models.get(model).into_iter().flat_map(|of| &of.ejected);
+            ejected.take_while(move |(due, _)| *due <= steady_ms).map(|(_, at)| (*at, *model))
+        })
+    }
+
+    /// Whether so many nodes with a model are ejected that they are needed.
+    pub(super) fn is_in_need(&self, model: ModelDigest) -> bool {
+        self.in_need.contains(&model)
+    }
+
     pub(super) fn remove(&mut self, at: u32, node: NodeId, placed: &Placed) {
         self.move_to(at, node, placed, &Placed::default());
     }
 
     /// Moves a node; what has not changed is not touched.
     pub(super) fn move_to(&mut self, at: u32, node: NodeId, old: &Placed, new: &Placed) {
+        if old.there != new.there {
+            self.count(at, old, new);
+        }
         if old.models != new.models {
             for (model, place) in &old.models {
                 let kept = new.models.iter().find(|(other, _)| other == model).map(|(_, place)| *place);
@@ -81,6 +105,27 @@ impl Index {
             }
             for (due, model) in &new.canaries {
                 self.canaries.insert((*due, at, *model));
+            }
+        }
+    }
+
+    /// Counts who is there, and who of them is ejected.
+    fn count(&mut self, at: u32, old: &Placed, new: &Placed) {
+        for (model, ejected) in &old.there {
+            let of = self.models.entry(*model).or_default();
+            of.there -= 1;
+            ejected.map(|due| of.ejected.remove(&(due, at)));
+        }
+        for (model, ejected) in &new.there {
+            let of = self.models.entry(*model).or_default();
+            of.there += 1;
+            ejected.map(|due| of.ejected.insert((due, at)));
+        }
+        for (model, _) in old.there.iter().chain(&new.there) {
+            if self.models.get(model).is_some_and(|of| of.ejected.len() * NEED_ONE_IN > of.there) {
+                self.in_need.insert(*model);
+            } else {
+                self.in_need.remove(model);
             }
         }
     }

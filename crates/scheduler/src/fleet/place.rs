@@ -9,12 +9,12 @@ use crate::{
 use protocol::ids::ModelDigest;
 
 /// Sizes that stand for all tasks of a class: short, usual and long prompts; short, usual and long answers.
-const PROMPTS: [(u32, u32); 3] = [(384, 128), (3_072, 1_024), (u32::MAX, 6_144)];
-const ANSWERS: [(u32, u32); 3] = [(64, 32), (384, 256), (u32::MAX, 768)];
+const PROMPTS: [(u32, u32); 3] = [(384, 128), (1_536, 768), (u32::MAX, 3_072)];
+const ANSWERS: [(u32, u32); 3] = [(96, 64), (224, 160), (u32::MAX, 300)];
 /// Classes of sizes.
 pub(super) const CLASSES: usize = PROMPTS.len() * ANSWERS.len();
-/// Steps of cost in each doubling.
-const STEPS: f64 = 16.0;
+/// Steps of cost in each doubling: 2 to the power of this.
+const STEPS_BITS: u32 = 4;
 /// Doubted nodes come after all others.
 const DOUBT: u16 = 1 << 12;
 
@@ -62,12 +62,15 @@ pub(super) struct Placed {
     pub(super) deadline_steady_ms: Option<u64>,
     /// When canaries are due.
     pub(super) canaries: Vec<(u64, ModelDigest)>,
+    /// The models that it could serve for all that it says itself; and where it is ejected, when a canary is due if it is
+    /// needed.
+    pub(super) there: Vec<(ModelDigest, Option<u64>)>,
 }
 
 impl Placed {
     pub(super) fn of(live: &LiveNode, rule: &Rule, now: Now) -> Self {
         let mut models: Vec<(ModelDigest, Place)> = Vec::with_capacity(live.workers.len());
-        let mut canaries = Vec::new();
+        let (mut canaries, mut there) = (Vec::new(), Vec::new());
         for worker in &live.workers {
             if models.iter().any(|(model, _)| *model == worker.model) {
                 continue;
@@ -78,21 +81,31 @@ impl Placed {
             };
             models.push((worker.model, place));
             let reachable = live.presence == Presence::Linked && live.hold.is_none() && worker.hold.is_none();
-            let due = live.record(worker.model).canary_due_steady_ms(live.attestation);
-            canaries.extend(due.filter(|_| reachable).map(|due| (due, worker.model)));
+            if reachable {
+                let record = live.record(worker.model);
+                let due = record.canary_due_steady_ms(live.attestation);
+                canaries.extend(due.map(|due| (due, worker.model)));
+                there.push((worker.model, record.needed_canary_due_steady_ms()));
+            }
         }
         let elsewhere = Some((!models.is_empty(), distance(&other_model_standing(live, now))));
-        Self { tie: drawn(0, live.node) as u32, models, elsewhere, deadline_steady_ms: deadline(live, now), canaries }
+        let (tie, deadline_steady_ms) = (drawn(0, live.node) as u32, deadline(live, now));
+        Self { tie, models, elsewhere, deadline_steady_ms, canaries, there }
     }
 }
 
 fn costs(live: &LiveNode, worker: &LiveWorker, rule: &Rule, now: Now) -> [u16; CLASSES] {
     let doubt = if live.is_doubted(now) { DOUBT } else { 0 };
-    std::array::from_fn(|at| {
-        let cost_us = rule.estimate(live, worker, Class(at).sizes(), now).cost_us;
-        // Costs have fewer than 44 bits, so this is below 2¹⁰.
-        ((cost_us.max(1) as f64).log2() * STEPS) as u16 + doubt
-    })
+    let outlook = rule.outlook(live, worker, now);
+    std::array::from_fn(|at| step(outlook.estimate(Class(at).sizes()).cost_us) + doubt)
+}
+
+/// The step of a cost: its doublings, and equal parts of the last. Costs have fewer than 44 bits, so this is below 2¹⁰.
+fn step(cost_us: u64) -> u16 {
+    let cost = cost_us.max(1 << STEPS_BITS);
+    let doublings = cost.ilog2();
+    let part = (cost >> (doublings - STEPS_BITS)) - (1 << STEPS_BITS);
+    ((doublings - STEPS_BITS) << STEPS_BITS) as u16 + part as u16
 }
 
 /// The next time at which something about a node changes though nothing is heard of it.
@@ -108,4 +121,17 @@ fn deadline(live: &LiveNode, now: Now) -> Option<u64> {
         [worker.reserved_until_steady_ms, on_steady_clock(issued), on_steady_clock(expires), record]
     });
     node.into_iter().chain(workers).filter(|at| *at > now.steady_ms && *at < u64::MAX).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::step;
+
+    #[test]
+    fn steps_follow_the_cost() {
+        assert_eq!([0, 16, 17, 31, 32, 33, 34].map(step), [0, 0, 1, 15, 16, 16, 17]);
+        assert!(step(u64::from(u32::MAX) * 1000) < 1 << 10);
+        let steps: Vec<u16> = (0..44).map(|bits| step(1 << bits)).collect();
+        assert!(steps.is_sorted());
+    }
 }

@@ -3,6 +3,7 @@
 
 mod eligible;
 mod equals;
+mod need;
 mod reference;
 mod sequences;
 mod strategies;

@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, option, prelude::*};
 use protocol::{
-    grant::{Locality, MatchRequest, ModelRef, Policy, Priority, Purpose, Tier},
+    grant::{Locality, MatchRequest, ModelRef, Policy, Tier},
     hold::Hold,
     ids::{ModelDigest, NodeId, TaskId},
     link::ModelEntry,
@@ -144,17 +144,7 @@ pub(crate) fn nodes(most: usize) -> impl Strategy<Value = Vec<LiveNode>> {
 
 /// Of the default model, for anybody.
 pub(crate) fn plain() -> MatchRequest {
-    MatchRequest {
-        task: TaskId([0; 16]),
-        model: ModelRef::Name("default".to_owned()),
-        prompt_bucket_bytes: 4_096,
-        answer_bucket_tokens: 0,
-        policy: Policy::default(),
-        exclude: Vec::new(),
-        priority: Priority::Interactive,
-        purpose: Purpose::First,
-        wait_ms_max: 0,
-    }
+    MatchRequest::new(TaskId([0; 16]), ModelRef::Name("default".to_owned()), 4_096, 0)
 }
 
 pub(crate) fn request() -> impl Strategy<Value = MatchRequest> {

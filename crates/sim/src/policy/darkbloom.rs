@@ -31,7 +31,8 @@ use trust::{
 
 /// How long interactive askers wait for a place, batch ones, and a resumption, as clients do.
 const WAIT_MS_MAX: [u32; 3] = [10_000, 120_000, 5_000];
-/// One grant of so many names a routable node for an audit besides; nodes whose only way to work are canaries come first.
+/// One grant of so many names a routable node for a trial besides; nodes whose only way to work are canaries come first.
+/// Orchestrators have one answer in fifty read by others instead, and reading costs about a quarter of writing.
 const AUDIT_EVERY: usize = 200;
 /// Size of the model's file.
 const MODEL_BYTES: u64 = 2_000_000_000;

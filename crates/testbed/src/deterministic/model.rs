@@ -1,5 +1,6 @@
 //! What the deterministic engine knows: its tokens, what it answers to a prompt, and the file that sets its pace.
 
+use crate::dice::mix;
 use std::{io, str::FromStr};
 
 /// Tokens that are words. The others are halves of characters: each character of four bytes has two.
@@ -77,14 +78,6 @@ pub(super) fn piece(token: u32, bytes: &mut Vec<u8>) {
 /// FNV-1a in 64 bits: the same on every machine.
 pub(super) fn hash(text: &str) -> u64 {
     text.bytes().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
-}
-
-/// The output function of SplitMix64.
-fn mix(state: u64) -> u64 {
-    let z = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
 }
 
 impl FromStr for DeterministicModel {

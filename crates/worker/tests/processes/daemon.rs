@@ -15,7 +15,7 @@ use std::{
     os::unix::net::UnixStream,
     process::{Child, Command, Stdio},
 };
-use worker::{Exit, Options, launch};
+use worker::{Options, launch};
 
 pub(crate) struct Daemon {
     child: Child,
@@ -203,23 +203,23 @@ impl Daemon {
         std::iter::from_fn(|| self.read()).filter(|message| *message != FromWorker::Alive).collect()
     }
 
-    /// How the worker ended and what it printed.
-    pub(crate) fn exit(mut self) -> (Option<Exit>, String) {
+    /// The worker's exit code and what it printed.
+    pub(crate) fn exit(mut self) -> (Option<i32>, String) {
         self.rest();
         self.collect()
     }
 
     /// As [`Self::exit`], after hanging up.
-    pub(crate) fn hang_up(mut self) -> (Option<Exit>, String) {
+    pub(crate) fn hang_up(mut self) -> (Option<i32>, String) {
         self.socket.shutdown(std::net::Shutdown::Both).unwrap();
         self.collect()
     }
 
-    fn collect(&mut self) -> (Option<Exit>, String) {
+    fn collect(&mut self) -> (Option<i32>, String) {
         let mut printed = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut printed).unwrap();
         let status = self.child.wait().unwrap();
-        (status.code().and_then(Exit::from_code), printed)
+        (status.code(), printed)
     }
 }
 

@@ -53,6 +53,11 @@ const TESTS: &[(&str, fn())] = &[
     ("a_writable_model_is_refused", a_writable_model_is_refused),
 ];
 
+/// The exit code of a process that ended this way.
+fn code(exit: Exit) -> Option<i32> {
+    Some(i32::from(exit as u8))
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if arguments.iter().any(|argument| argument.starts_with("--slots=")) {
@@ -199,7 +204,7 @@ fn a_cancelled_task_gives_its_slot_away() {
     assert_eq!(text_of(&daemon.answer(next).0), "next ");
     daemon.send(&ToWorker::Shutdown);
     assert!(daemon.rest().is_empty(), "nothing more is said about cancelled tasks");
-    assert_eq!(daemon.exit().0, Some(Exit::Shutdown));
+    assert_eq!(daemon.exit().0, code(Exit::Shutdown));
 }
 
 fn a_stuck_step_is_no_silence_and_a_stopped_process_is() {
@@ -229,7 +234,7 @@ fn a_worker_with_little_duty_answers() {
         command.arg("--duty-percent=0");
     })
     .exit();
-    assert_eq!(exit, Some(Exit::Usage));
+    assert_eq!(exit, code(Exit::Usage));
     assert!(printed.contains("expected a percentage from 1 to 100"), "{printed}");
 }
 
@@ -244,27 +249,27 @@ fn shutdown_tells_running_and_waiting_tasks() {
         assert_eq!(frames.last(), Some(&Frame::Failed { error: TaskError::ShuttingDown }));
         assert_eq!(usage, Usage::default());
     }
-    assert_eq!(daemon.exit().0, Some(Exit::Shutdown));
+    assert_eq!(daemon.exit().0, code(Exit::Shutdown));
 }
 
 fn a_lost_daemon_ends_the_worker() {
     let mut daemon = Daemon::start(1);
     let task = daemon.run("forever");
     daemon.await_start(task);
-    assert_eq!(daemon.hang_up().0, Some(Exit::DaemonGone), "while it computes");
-    assert_eq!(Daemon::start(1).hang_up().0, Some(Exit::DaemonGone), "while it waits");
+    assert_eq!(daemon.hang_up().0, code(Exit::DaemonGone), "while it computes");
+    assert_eq!(Daemon::start(1).hang_up().0, code(Exit::DaemonGone), "while it waits");
 }
 
 fn a_lost_daemon_ends_a_worker_that_still_loads() {
     let daemon = Daemon::spawn("hang", 1, |_| {});
-    assert_eq!(daemon.hang_up().0, Some(Exit::DaemonGone));
+    assert_eq!(daemon.hang_up().0, code(Exit::DaemonGone));
 }
 
 fn a_daemon_that_talks_nonsense_ends_the_worker() {
     for nonsense in [&[255; 64][..], &[1, 0, 0, 0, 99]] {
         let mut daemon = Daemon::start(1);
         daemon.send_bytes(nonsense);
-        assert_eq!(daemon.exit().0, Some(Exit::Protocol));
+        assert_eq!(daemon.exit().0, code(Exit::Protocol));
     }
 }
 
@@ -272,7 +277,7 @@ fn a_panic_ends_the_worker_without_a_word() {
     let mut daemon = Daemon::start(1);
     daemon.run("panic with a secret");
     let (exit, printed) = daemon.exit();
-    assert_eq!(exit, Some(Exit::Panic));
+    assert_eq!(exit, code(Exit::Panic));
     assert_eq!(printed, "");
 }
 
@@ -285,7 +290,7 @@ fn a_failed_engine_ends_the_worker_after_the_answers() {
         let (frames, _) = daemon.answer(task);
         assert!(matches!(frames.last(), Some(Frame::Failed { error: TaskError::Engine { .. } })), "{frames:?}");
     }
-    assert_eq!(daemon.exit().0, Some(Exit::Engine));
+    assert_eq!(daemon.exit().0, code(Exit::Engine));
 }
 
 fn an_engine_cannot_print_once_it_is_loaded() {
@@ -293,12 +298,12 @@ fn an_engine_cannot_print_once_it_is_loaded() {
     let task = daemon.run("print a secret");
     daemon.answer(task);
     daemon.send(&ToWorker::Shutdown);
-    assert_eq!(daemon.exit(), (Some(Exit::Shutdown), String::new()));
+    assert_eq!(daemon.exit(), (code(Exit::Shutdown), String::new()));
     // The same engine can before: what it prints while it loads reaches the daemon.
     let mut daemon = Daemon::spawn("print", 1, |_| {});
     daemon.await_ready();
     daemon.send(&ToWorker::Shutdown);
-    assert_eq!(daemon.exit(), (Some(Exit::Shutdown), "loading\n".to_owned()));
+    assert_eq!(daemon.exit(), (code(Exit::Shutdown), "loading\n".to_owned()));
 }
 
 fn an_engine_can_start_threads_after_it_is_loaded() {
@@ -317,7 +322,7 @@ fn a_model_that_does_not_load_is_reported() {
     let mut daemon = Daemon::spawn("broken", 1, |_| {});
     assert_eq!(daemon.next(), FromWorker::Failed { why: "the model says `broken`: its cause".to_owned() });
     let (exit, printed) = daemon.exit();
-    assert_eq!((exit, printed.as_str()), (Some(Exit::Model), "error: the model says `broken`: its cause\n"));
+    assert_eq!((exit, printed.as_str()), (code(Exit::Model), "error: the model says `broken`: its cause\n"));
 }
 
 /// Starts a worker for which the kernel seems not to have a system call; what it prints.
@@ -341,14 +346,14 @@ fn start_without(call: libc::c_long, errno: i32) -> Daemon {
 #[cfg(target_os = "linux")]
 fn without_landlock_it_does_not_start() {
     let (exit, printed) = start_without(libc::SYS_landlock_create_ruleset, libc::ENOSYS).exit();
-    assert_eq!(exit, Some(Exit::Sandbox));
+    assert_eq!(exit, code(Exit::Sandbox));
     assert!(printed.contains("Landlock is not available") && printed.contains("needs Linux 5.13"), "{printed}");
 }
 
 #[cfg(target_os = "linux")]
 fn without_seccomp_it_does_not_start() {
     let (exit, printed) = start_without(libc::SYS_seccomp, libc::ENOSYS).exit();
-    assert_eq!(exit, Some(Exit::Sandbox));
+    assert_eq!(exit, code(Exit::Sandbox));
     assert!(printed.contains("seccomp is not available"), "{printed}");
 }
 
@@ -365,6 +370,6 @@ fn without_namespaces_it_starts_and_says_so() {
 
 fn a_writable_model_is_refused() {
     let (exit, printed) = Daemon::spawn_writable().exit();
-    assert_eq!(exit, Some(Exit::Sandbox));
+    assert_eq!(exit, code(Exit::Sandbox));
     assert!(printed.contains("descriptor 3 is not a regular file open for reading only"), "{printed}");
 }

@@ -45,7 +45,8 @@ impl Failover {
         let Some(running) = self.side(side).take().and_then(Lane::into_running) else {
             return ControlFlow::Continue(());
         };
-        let Running { attempt, .. } = running;
+        let Running { attempt, leg, .. } = running;
+        self.keep_leg(leg);
         let node = attempt.node();
         tracing::debug!(node = %node.short(), %error, "a node was lost");
         if attempt.first_token().is_some() && self.progress.tokens() > 0 {

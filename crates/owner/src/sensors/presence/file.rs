@@ -1,7 +1,8 @@
 //! A file that says when somebody was there.
 
-use super::{PresenceSensor, unix_ms};
+use super::PresenceSensor;
 use crate::readings::{LastInput, Missing};
+use protocol::time::unix_ms;
 use std::{
     fs::File,
     io::{ErrorKind, Read},

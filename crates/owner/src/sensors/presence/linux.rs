@@ -5,8 +5,9 @@ mod bus;
 mod wayland;
 mod x11;
 
-use super::{PresenceSensor, terminals::Terminals, unix_ms};
+use super::{PresenceSensor, terminals::Terminals};
 use crate::readings::{LastInput, Missing};
+use protocol::time::unix_ms;
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},

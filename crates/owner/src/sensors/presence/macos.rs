@@ -1,12 +1,13 @@
 //! IOKit's `HIDIdleTime`: nanoseconds since the last event of keyboard, mouse or trackpad, kept by `IOHIDSystem`.
 
-use super::{PresenceSensor, terminals::Terminals, unix_ms};
+use super::{PresenceSensor, terminals::Terminals};
 use crate::readings::{LastInput, Missing};
 use objc2_core_foundation::{CFDictionary, CFNumber, CFRetained, CFString};
 use objc2_io_kit::{
     IOObjectRelease, IORegistryEntryCreateCFProperty, IOServiceGetMatchingService, IOServiceMatching, io_service_t,
     kIOMainPortDefault,
 };
+use protocol::time::unix_ms;
 use std::time::SystemTime;
 
 pub(super) struct Everywhere {

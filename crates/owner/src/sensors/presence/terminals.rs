@@ -1,7 +1,7 @@
 //! Terminals, local and over ssh: the kernel notes when a program last read from one, as `w` shows it. Linux rounds to
 //! eight seconds, and still shows the first key after a pause at once.
 
-use super::unix_ms;
+use protocol::time::unix_ms;
 use std::{fs, os::unix::fs::FileTypeExt, path::PathBuf};
 
 pub(super) struct Terminals {

@@ -1,7 +1,8 @@
 //! D-Bus: logind's sessions, and GNOME's idle monitor.
 
 use super::{Known, LOOK_EVERY, Slot};
-use crate::{readings::Missing, sensors::presence::unix_ms};
+use crate::readings::Missing;
+use protocol::time::unix_ms;
 use rustbus::{
     MessageBuilder, MessageType, RpcConn, Unmarshal,
     connection::Timeout,

@@ -5,7 +5,8 @@
 //! Format"). Opcodes are positions in `wayland.xml` and `ext-idle-notify-v1.xml`.
 
 use super::{Known, Slot};
-use crate::{readings::Missing, sensors::presence::unix_ms};
+use crate::readings::Missing;
+use protocol::time::unix_ms;
 use std::{
     env,
     io::{self, Read, Write},

@@ -1,7 +1,8 @@
 //! X11's screen saver extension (MIT-SCREEN-SAVER) counts the time since the last input.
 
 use super::{Known, LOOK_EVERY, Slot};
-use crate::{readings::Missing, sensors::presence::unix_ms};
+use crate::readings::Missing;
+use protocol::time::unix_ms;
 use std::{env, time::SystemTime};
 use x11rb::{connection::Connection, protocol::screensaver};
 

@@ -88,6 +88,24 @@ id!(
     ModelDigest, 32, "model digest", "64 hexadecimal digits", hex, unhex
 );
 
+id!(
+    /// Who earns and spends: an Ed25519 public key. A machine that belongs to no other account is its own, under its own
+    /// key. Text: 52 characters of base 32.
+    AccountId, 32, "account id", "52 characters of base 32", base32, unbase32
+);
+
+impl From<NodeId> for AccountId {
+    fn from(node: NodeId) -> Self {
+        Self(node.0)
+    }
+}
+
+impl From<AccountId> for NodeId {
+    fn from(account: AccountId) -> Self {
+        Self(account.0)
+    }
+}
+
 impl TaskId {
     /// A fresh id from the system's random source.
     pub fn random() -> Self {

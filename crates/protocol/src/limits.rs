@@ -64,6 +64,44 @@ pub const LICENCE_BYTES_MAX: usize = 200;
 /// Longest fact of a pool's registry.
 pub const FACT_BYTES_MAX: usize = 16 << 10;
 
+/// Longest value of a pool's agreed state; a fact that would make a longer one is rejected.
+pub const STATE_VALUE_BYTES_MAX: usize = 8 << 10;
+/// Longest proof from a pool's agreed state: a value, and 256 hashes beside the way to it.
+pub const PROOF_BYTES_MAX: usize = STATE_VALUE_BYTES_MAX + 256 * 32 + 16;
+
+/// Facts that one author signs together.
+pub const BUNDLE_FACTS_MAX: usize = 256;
+/// How long before it ends a bundle of facts may be handed in, in milliseconds.
+pub const BUNDLE_LIFETIME_MS: u64 = 10 * 60 * 1000;
+/// Longest part of a snapshot: one 256th of a pool's state.
+pub const SNAPSHOT_PART_BYTES_MAX: usize = 32 << 20;
+/// Characters of a name that a pool gives to regions and properties.
+pub const POOL_LABEL_CHARS_MAX: usize = 32;
+/// Labels of one member.
+pub const POOL_LABELS_MAX: usize = 16;
+/// Models that a policy names.
+pub const POLICY_MODELS_MAX: usize = 64;
+/// Regions that a policy names.
+pub const POLICY_REGIONS_MAX: usize = 16;
+/// Invites of one pool that are not used up.
+pub const INVITES_MAX: usize = 4096;
+/// Worker measurements that one pool allows.
+pub const MEASUREMENTS_MAX: usize = 256;
+/// Accounts of one pool.
+pub const ACCOUNTS_MAX: usize = 1 << 18;
+/// Accounts that one account blocks.
+pub const BLOCKS_MAX: u32 = 64;
+/// Micro-credits that a pool can issue: 10⁹ credits. Every sum of them fits 64 bits.
+pub const ISSUE_MICRO_MAX: u64 = 1_000_000_000_000_000;
+/// Tasks of one pool that hold credits at once.
+pub const HOLDS_MAX: usize = 1 << 20;
+/// Nodes that one task may pay.
+pub const PAID_NODES_MAX: usize = 16;
+/// How long credits may be held, in milliseconds.
+pub const HOLD_LIFETIME_MS: u64 = 4 * 60 * 60 * 1000;
+/// How long the other side of a claim, and nodes of a closed task, have to say theirs, in milliseconds.
+pub const CLAIM_WINDOW_MS: u64 = 10 * 60 * 1000;
+
 /// Connections to one orchestrator; an idle one costs it about 100 kB.
 pub const LINKS_MAX: usize = 20_000;
 /// Connections that have not shown a ticket yet.

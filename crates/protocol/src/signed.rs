@@ -14,6 +14,35 @@ pub trait Signable: Serialize + DeserializeOwned {
     const CONTEXT: &'static str;
 }
 
+/// Decides whether a signature holds. Whoever needs that decided is handed one of these, so that one rule decides
+/// everywhere: members that judged the same signature differently would not agree on what follows.
+pub trait Verifier {
+    /// Whether `signature` is that of `signer` over `message`.
+    fn holds(&self, signer: &NodeId, message: &[u8], signature: &[u8; 64]) -> bool;
+}
+
+/// An Ed25519 signature, in two halves (serde knows arrays up to 32).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Signature([u8; 32], [u8; 32]);
+
+impl Signature {
+    /// Of 64 bytes.
+    pub fn of(bytes: [u8; 64]) -> Self {
+        let mut halves = Self([0; 32], [0; 32]);
+        halves.0.copy_from_slice(&bytes[..32]);
+        halves.1.copy_from_slice(&bytes[32..]);
+        halves
+    }
+
+    /// Its 64 bytes.
+    pub fn bytes(&self) -> [u8; 64] {
+        let mut bytes = [0; 64];
+        bytes[..32].copy_from_slice(&self.0);
+        bytes[32..].copy_from_slice(&self.1);
+        bytes
+    }
+}
+
 /// An encoded payload `T`, who signed it, and the signature over context and payload.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(bound = "")]
@@ -40,6 +69,8 @@ impl<T> PartialEq for Signed<T> {
     }
 }
 
+impl<T> Eq for Signed<T> {}
+
 impl<T: Signable> Signed<T> {
     /// Signs `value` with whatever holds the key of `signer`.
     pub fn new(signer: NodeId, value: &T, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Result<Self, CodecError> {
@@ -61,6 +92,12 @@ impl<T: Signable> Signed<T> {
         bytes[..32].copy_from_slice(&self.signature.0);
         bytes[32..].copy_from_slice(&self.signature.1);
         bytes
+    }
+
+    /// The payload, if its signature holds. The caller decides whether `signer` is to be believed.
+    pub fn open(&self, verifier: &dyn Verifier) -> Option<T> {
+        let holds = verifier.holds(&self.signer, &self.message(), &self.signature());
+        holds.then(|| self.decode_unverified().ok()).flatten()
     }
 
     /// The payload, *not verified*: for `trust`, and for showing what a machine says of itself.

@@ -1,13 +1,17 @@
-//! What can be agreed, what follows from it, and why not.
+//! What can be agreed.
 
+use crate::{AgreedEvidence, Genesis};
 use protocol::{
     codec::{self, CodecError},
-    ids::{ModelDigest, NodeId, PoolId},
+    ids::{AccountId, ModelDigest, NodeId},
     limits,
     link::{ModelEntry, Role},
+    market::{AccountLink, Claim, Close, Countersigned, Order, Price},
+    pool::{Invite, Label, PoolPolicy, Redemption, Standing},
+    signed::Signed,
 };
 use serde::{Deserialize, Serialize};
-use trust::observations::{Observations, ObservationsError};
+use trust::observations::Observations;
 
 /// One entry of a pool's log. Logs are kept: variants are added at the end only, and never change.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,6 +46,106 @@ pub enum Fact {
         /// What.
         observations: Observations,
     },
+    /// The pool has this policy from now on.
+    PolicySet(PoolPolicy),
+    /// An account stands so from now on.
+    StandingGranted {
+        /// Which.
+        account: AccountId,
+        /// How.
+        standing: Standing,
+    },
+    /// An account stands in no way any more.
+    StandingRevoked {
+        /// Which.
+        account: AccountId,
+    },
+    /// Whoever has the invite's secret half may join.
+    InviteIssued(Invite),
+    /// An invite counts no more.
+    InviteRevoked {
+        /// Its id.
+        invite: NodeId,
+    },
+    /// A machine joins with an invite.
+    Joined {
+        /// Signed with the invite's key.
+        redemption: Signed<Redemption>,
+    },
+    /// A machine that waits may take part.
+    Approved {
+        /// Which.
+        node: NodeId,
+    },
+    /// What the pool says of a machine. A machine's own claim is no fact.
+    Labelled {
+        /// Which.
+        node: NodeId,
+        /// Where it is.
+        region: Option<Label>,
+        /// What else is known of it, ascending.
+        labels: Vec<Label>,
+    },
+    /// Workers of this measurement are allowed.
+    MeasurementAllowed {
+        /// BLAKE3 of the worker's program file.
+        measurement: [u8; 32],
+    },
+    /// They are no more.
+    MeasurementRevoked {
+        /// BLAKE3 of the worker's program file.
+        measurement: [u8; 32],
+    },
+    /// Evidence of a machine was verified.
+    EvidenceAgreed {
+        /// Which machine.
+        node: NodeId,
+        /// What evidence.
+        evidence: AgreedEvidence,
+    },
+    /// A machine belongs to an account, which is the author.
+    AccountLinked {
+        /// Signed by the machine.
+        link: Signed<AccountLink>,
+    },
+    /// What a machine asks for its work.
+    AskSet {
+        /// Which.
+        node: NodeId,
+        /// With which model.
+        model: ModelDigest,
+        /// For how much; `None`: it asks nothing.
+        price: Option<Price>,
+    },
+    /// The author's account has nothing to do with another.
+    BlockSet {
+        /// Which other.
+        other: AccountId,
+        /// Whether it is so.
+        is_blocked: bool,
+    },
+    /// A machine's account gets what accounts get when they begin, once.
+    StarterGranted {
+        /// Which machine.
+        node: NodeId,
+    },
+    /// Credits are held for a task.
+    HoldPlaced {
+        /// Signed by the asker's machine.
+        order: Signed<Order>,
+    },
+    /// A node is paid for its share of a task.
+    Settled(Countersigned),
+    /// A node wants to be paid without a receipt.
+    ClaimFiled {
+        /// Signed by the node; the acknowledgement in it by the asker's machine.
+        claim: Signed<Claim>,
+    },
+    /// A task is over.
+    TaskClosed {
+        /// Signed by the asker's machine.
+        close: Signed<Close>,
+    },
 }
 
 impl Fact {
@@ -54,141 +158,4 @@ impl Fact {
     pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
         codec::decode(bytes, limits::FACT_BYTES_MAX)
     }
-}
-
-/// How a pool began. Its hash is the pool's id.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Genesis {
-    /// Machines whose permits hold in the pool.
-    pub orchestrators: Vec<NodeId>,
-    /// BLAKE3 of the secret that admits; the secret itself is never a fact.
-    pub secret_hash: [u8; 32],
-    /// When, in milliseconds since 1970.
-    pub created_unix_ms: u64,
-}
-
-/// A genesis that founds no pool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum GenesisError {
-    /// Nobody could give permits.
-    #[error("a pool needs an orchestrator")]
-    NoOrchestrator,
-    /// More than [`limits::ORCHESTRATORS_MAX`].
-    #[error("a pool has at most {} orchestrators", limits::ORCHESTRATORS_MAX)]
-    TooManyOrchestrators,
-    /// One is named twice.
-    #[error("an orchestrator is named twice")]
-    Repeated,
-}
-
-impl Genesis {
-    /// The genesis of a pool that `secret` admits to.
-    pub fn new(orchestrators: Vec<NodeId>, secret: &[u8; 32], created_unix_ms: u64) -> Self {
-        Self { orchestrators, secret_hash: *blake3::hash(secret).as_bytes(), created_unix_ms }
-    }
-
-    /// The pool's id: BLAKE3 of the encoded genesis.
-    pub fn pool(&self) -> Result<PoolId, GenesisError> {
-        if self.orchestrators.is_empty() {
-            return Err(GenesisError::NoOrchestrator);
-        }
-        if self.orchestrators.len() > limits::ORCHESTRATORS_MAX {
-            return Err(GenesisError::TooManyOrchestrators);
-        }
-        if (1..self.orchestrators.len()).any(|at| self.orchestrators[..at].contains(&self.orchestrators[at])) {
-            return Err(GenesisError::Repeated);
-        }
-        let bytes = codec::encode(self, limits::FACT_BYTES_MAX).expect("16 orchestrators fit a fact");
-        Ok(PoolId(*blake3::hash(&bytes).as_bytes()))
-    }
-}
-
-/// What a fact changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The pool exists.
-    Founded {
-        /// Its id.
-        pool: PoolId,
-    },
-    /// A machine may take part.
-    MemberAdmitted {
-        /// Which.
-        node: NodeId,
-        /// As what.
-        role: Role,
-    },
-    /// The pool has a new model; names that others had before it are not among its names.
-    ModelAdded {
-        /// Which.
-        digest: ModelDigest,
-    },
-    /// A machine may take part no more.
-    MemberRemoved {
-        /// Which.
-        node: NodeId,
-    },
-    /// There are newer observations of a member.
-    Observed {
-        /// Of which.
-        node: NodeId,
-        /// Up to which epoch.
-        epoch: u64,
-    },
-}
-
-/// Why a fact is none. Nothing has changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum Rejection {
-    /// There is no pool yet.
-    #[error("the log does not begin with a genesis")]
-    NotFounded,
-    /// There is another pool already.
-    #[error("the log has another genesis")]
-    FoundedDifferently,
-    /// The genesis founds nothing.
-    #[error("{0}")]
-    Genesis(#[from] GenesisError),
-    /// The machine was removed, which is for good: it would need a new identity and a ticket.
-    #[error("this machine was removed from the pool")]
-    Removed,
-    /// No such member.
-    #[error("this machine is no member of the pool")]
-    UnknownMember,
-    /// More than [`limits::MEMBERS_MAX`].
-    #[error("the pool has {} members, more than that it cannot have", limits::MEMBERS_MAX)]
-    MembersFull,
-    /// The model is not one that a pool can have.
-    #[error("{0}")]
-    Model(#[from] ModelError),
-    /// More than [`limits::MODELS_MAX`].
-    #[error("the pool has {} models, more than that it cannot have", limits::MODELS_MAX)]
-    ModelsFull,
-    /// Something else was agreed on for this epoch, or a later one.
-    #[error("observations of this machine up to epoch {epoch} are agreed on already")]
-    EpochPassed {
-        /// Up to which.
-        epoch: u64,
-    },
-    /// The observations are none.
-    #[error("{0}")]
-    Observations(#[from] ObservationsError),
-}
-
-/// A model that no pool can have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ModelError {
-    /// Empty, too long, or with characters beyond visible ASCII.
-    #[error("a model's name has 1 to {} visible ASCII characters", limits::MODEL_NAME_CHARS_MAX)]
-    Name,
-    /// Another model has the name, and also the name with this model's digest behind it.
-    #[error("another model has this name")]
-    NameTaken,
-    /// Too long, or with control characters.
-    #[error("a licence's name has at most {} bytes and no control characters", limits::LICENCE_BYTES_MAX)]
-    Licence,
 }

@@ -1,8 +1,13 @@
-//! What a pool agrees on: who its members are, what was observed of them, and which models it has. The replicated truth,
-//! as a pure function.
+//! What a pool agrees on: who its members are and how they stand, what was observed of them, which models it has, and
+//! whose credits are where. The replicated truth, as a pure function.
 //!
-//! A registry is the result of a log of [`Fact`]s. [`Registry::apply`] is deterministic and total: the same facts in the
-//! same order give the same registry on every machine, and any fact at all gives either events or a [`Rejection`].
+//! A registry is the result of a log of [`Fact`]s. Applying them is deterministic and total: the same facts in the same
+//! order give the same registry on every machine, and any fact at all gives either events or a [`Rejection`]. Facts come in
+//! [`Bundle`]s that their authors have signed; the facts of a pool of one orchestrator come from its own log
+//! ([`Registry::apply`]).
+//!
+//! Everything agreed stands in a [`State`], a [`Tree`] whose root proves what is in it ([`keys`]). [`Registry`] is a state
+//! with what readers look for at hand; [`snapshot`] takes a state elsewhere in parts that prove themselves.
 //!
 //! ```
 //! use protocol::{grant::ModelRef, ids::{ModelDigest, NodeId}, link::{ModelEntry, Role}};
@@ -34,12 +39,39 @@
 //! * what a name or digest means never changes once it means something;
 //! * a member that was removed stays removed;
 //! * observations are of members, and of each epoch only once;
+//! * the root is a function of what stands in the state, and of nothing else;
+//! * a bundle counts once, whole or not at all, and [`authorities`] says who may say what;
+//! * credits move by postings that take as much as they give; no balance is below zero; a node is paid for a task once;
 //! * everything is bounded by [`protocol::limits`].
 
+mod apply;
+mod bundle;
+mod draft;
+mod event;
 mod fact;
+mod genesis;
+pub mod keys;
+mod ledger;
 mod models;
 mod names;
+mod records;
+mod registry;
+mod rejection;
+mod roles;
+pub mod snapshot;
 mod state;
+mod tree;
 
-pub use fact::{Event, Fact, Genesis, GenesisError, ModelError, Rejection};
-pub use state::{Member, Registry};
+pub use bundle::{Authenticated, Bundle};
+pub use event::Event;
+pub use fact::Fact;
+pub use genesis::{Genesis, GenesisError};
+pub use ledger::{Place, Posting};
+pub use records::{
+    Account, AgreedEvidence, Clock, Counts, Hold, Mark, Member, Model, Observed, Params, Record, Share, Totals,
+};
+pub use registry::Registry;
+pub use rejection::{BundleError, LedgerError, ModelError, PoolError, Rejection};
+pub use roles::{Authority, authorities};
+pub use state::{BlockContext, State, Step};
+pub use tree::Tree;

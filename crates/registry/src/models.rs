@@ -1,9 +1,6 @@
-//! The models of a pool, by name and digest.
+//! The models of a pool, by name and digest: derived from the state, for readers.
 
-use crate::{
-    Event, ModelError, Rejection,
-    names::{DEFAULT, folded, settled},
-};
+use crate::names::{DEFAULT, folded};
 use protocol::{grant::ModelRef, ids::ModelDigest, limits, link::ModelEntry};
 use std::collections::BTreeMap;
 
@@ -17,24 +14,15 @@ pub(crate) struct Models {
 }
 
 impl Models {
-    pub(crate) fn add(&mut self, entry: ModelEntry) -> Result<Option<Event>, Rejection> {
-        if self.by_digest.contains_key(&entry.digest) {
-            return Ok(None);
+    pub(crate) fn push(&mut self, entry: ModelEntry) {
+        let at = self.entries.len();
+        // Models stay as they are, so each comes once.
+        if self.by_digest.insert(entry.digest, at).is_none() {
+            for name in std::iter::once(&entry.name).chain(&entry.aliases) {
+                self.by_name.insert(folded(name), at);
+            }
+            self.entries.push(entry);
         }
-        if self.entries.len() >= limits::MODELS_MAX {
-            return Err(Rejection::ModelsFull);
-        }
-        if entry.licence.len() > limits::LICENCE_BYTES_MAX || entry.licence.chars().any(char::is_control) {
-            return Err(ModelError::Licence.into());
-        }
-        let entry = settled(entry, |name| self.by_name.contains_key(name))?;
-        let (digest, at) = (entry.digest, self.entries.len());
-        for name in std::iter::once(&entry.name).chain(&entry.aliases) {
-            self.by_name.insert(folded(name), at);
-        }
-        self.by_digest.insert(digest, at);
-        self.entries.push(entry);
-        Ok(Some(Event::ModelAdded { digest }))
     }
 
     pub(crate) fn get(&self, model: &ModelRef) -> Option<&ModelEntry> {

@@ -30,4 +30,4 @@ pub mod permit;
 pub mod score;
 pub mod survival;
 
-pub use machine_key::{MachineKey, SignatureError, open};
+pub use machine_key::{MachineKey, SignatureError, Strict, open};

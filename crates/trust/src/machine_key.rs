@@ -1,7 +1,7 @@
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use protocol::{
     ids::NodeId,
-    signed::{Signable, Signed},
+    signed::{Signable, Signed, Verifier},
 };
 use std::fmt;
 use zeroize::Zeroizing;
@@ -64,11 +64,24 @@ impl fmt::Debug for MachineKey {
     }
 }
 
+/// The rule by which signatures hold here: Ed25519, verified strictly (no keys or points of small order).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Strict;
+
+impl Verifier for Strict {
+    fn holds(&self, signer: &NodeId, message: &[u8], signature: &[u8; 64]) -> bool {
+        verified(signer, message, signature).is_ok()
+    }
+}
+
+fn verified(signer: &NodeId, message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
+    let key = VerifyingKey::from_bytes(signer.as_bytes()).map_err(|_| SignatureError::Signer)?;
+    key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| SignatureError::Signature)
+}
+
 /// The payload, if its signature holds. The caller decides whether `signer` is to be believed.
 pub fn open<T: Signable>(signed: &Signed<T>) -> Result<T, SignatureError> {
-    let key = VerifyingKey::from_bytes(signed.signer.as_bytes()).map_err(|_| SignatureError::Signer)?;
-    key.verify_strict(&signed.message(), &Signature::from_bytes(&signed.signature()))
-        .map_err(|_| SignatureError::Signature)?;
+    verified(&signed.signer, &signed.message(), &signed.signature())?;
     signed.decode_unverified().map_err(|_| SignatureError::Malformed)
 }
 
@@ -94,6 +107,7 @@ mod tests {
         let key = MachineKey::generate();
         let signed = key.sign(&One(7));
         assert_eq!(open(&signed), Ok(One(7)));
+        assert_eq!(signed.open(&Strict), Some(One(7)));
 
         let mut other_signer = signed.clone();
         other_signer.signer = MachineKey::generate().id();
@@ -102,6 +116,7 @@ mod tests {
         let mut changed = signed.clone();
         changed.payload[0] ^= 1;
         assert_eq!(open(&changed), Err(SignatureError::Signature));
+        assert_eq!(changed.open(&Strict), None);
 
         let bytes = postcard::to_stdvec(&signed).unwrap();
         let other_kind: Signed<Two> = postcard::from_bytes(&bytes).unwrap();

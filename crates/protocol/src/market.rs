@@ -1,0 +1,206 @@
+//! What machines sign about money: what a task may cost, what it used, and how far it got.
+//!
+//! | payload | signed by | says |
+//! |---|---|---|
+//! | [`Order`] | the asker's machine | hold at most this much of my account's credits for this task |
+//! | [`Ack`] | the asker's machine, every few tokens | this node gave me so much so far, at this price |
+//! | [`Receipt`] | both | this node did so much, at this price: settle it |
+//! | [`Claim`] | the node | my asker went away without a receipt: settle its last [`Ack`] |
+//! | [`Close`] | the asker's machine | nobody else works on this task: give the rest back |
+//!
+//! Each names its pool, so that nothing signed for one counts in another. Amounts are in micro-credits, whole numbers.
+
+use crate::{
+    ids::{AccountId, ModelDigest, NodeId, PoolId, TaskId},
+    signed::{Signable, Signature, Signed, Verifier},
+};
+use serde::{Deserialize, Serialize};
+
+/// Tokens that a price is for.
+pub const PRICED_TOKENS: u64 = 1_000;
+/// The highest price: a million credits for 1,000 tokens.
+pub const PRICE_MICRO_MAX: u64 = 1_000_000_000_000;
+
+/// Micro-credits for each 1,000 tokens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Price {
+    /// Of the prompt; those of a resumed answer are its part.
+    pub prompt_micro: u64,
+    /// That the node generated.
+    pub output_micro: u64,
+}
+
+impl Price {
+    /// Whether no part is above [`PRICE_MICRO_MAX`].
+    pub fn is_valid(self) -> bool {
+        self.prompt_micro <= PRICE_MICRO_MAX && self.output_micro <= PRICE_MICRO_MAX
+    }
+
+    /// Whether each part is at most that of `ceiling`.
+    pub fn is_within(self, ceiling: Self) -> bool {
+        self.prompt_micro <= ceiling.prompt_micro && self.output_micro <= ceiling.output_micro
+    }
+
+    /// What this many tokens cost, in micro-credits, rounded half up once. Total: what 64 bits do not hold is their
+    /// maximum, and no valid price reaches it.
+    pub fn of(self, prompt_tokens: u32, output_tokens: u32) -> u64 {
+        let part = |tokens: u32, micro: u64| u128::from(tokens) * u128::from(micro);
+        let sum = part(prompt_tokens, self.prompt_micro) + part(output_tokens, self.output_micro);
+        u64::try_from((sum + u128::from(PRICED_TOKENS / 2)) / u128::from(PRICED_TOKENS)).unwrap_or(u64::MAX)
+    }
+}
+
+/// Holds credits for a task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Order {
+    /// In which pool.
+    pub pool: PoolId,
+    /// Which task.
+    pub task: TaskId,
+    /// The most that the task may cost, on all nodes together.
+    pub amount_micro: u64,
+    /// The highest price that a node may ask.
+    pub ceiling: Price,
+    /// Until when, in milliseconds since 1970; then the rest returns.
+    pub until_unix_ms: u64,
+}
+
+impl Signable for Order {
+    const CONTEXT: &'static str = "darkbloom/order/1";
+}
+
+/// What one node did for one task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// In which pool.
+    pub pool: PoolId,
+    /// Which task.
+    pub task: TaskId,
+    /// Who asked.
+    pub client: NodeId,
+    /// Who served.
+    pub node: NodeId,
+    /// With which model.
+    pub model: ModelDigest,
+    /// Tokens that it read, those of a resumed answer included.
+    pub prompt_tokens: u32,
+    /// Tokens that it generated.
+    pub output_tokens: u32,
+    /// What both had agreed on.
+    pub price: Price,
+    /// BLAKE3 of the evidence that the task was sealed to.
+    pub evidence: [u8; 32],
+    /// When it began, in milliseconds since 1970.
+    pub started_unix_ms: u64,
+    /// When it ended, in milliseconds since 1970.
+    pub ended_unix_ms: u64,
+}
+
+impl Signable for Receipt {
+    const CONTEXT: &'static str = "darkbloom/receipt/1";
+}
+
+/// A receipt that the node signed and the asker countersigned.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Countersigned {
+    /// Signed by the node.
+    pub receipt: Signed<Receipt>,
+    /// The asker's signature over the same bytes.
+    pub countersignature: Signature,
+}
+
+impl Countersigned {
+    /// Countersigns with whatever holds the asker's key.
+    pub fn new(receipt: Signed<Receipt>, sign: impl FnOnce(&[u8]) -> [u8; 64]) -> Self {
+        let countersignature = Signature::of(sign(&receipt.message()));
+        Self { receipt, countersignature }
+    }
+
+    /// The receipt, if the node and the asker that it names have both signed it.
+    pub fn open(&self, verifier: &dyn Verifier) -> Option<Receipt> {
+        let receipt = self.receipt.open(verifier)?;
+        let is_countersigned = verifier.holds(&receipt.client, &self.receipt.message(), &self.countersignature.bytes());
+        (receipt.node == self.receipt.signer && is_countersigned).then_some(receipt)
+    }
+}
+
+/// How far one node got, in the words of its asker. A later one stands for all before it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ack {
+    /// In which pool.
+    pub pool: PoolId,
+    /// Which task.
+    pub task: TaskId,
+    /// Who serves.
+    pub node: NodeId,
+    /// Tokens that it read.
+    pub prompt_tokens: u32,
+    /// Tokens that have arrived.
+    pub output_tokens: u32,
+    /// What both had agreed on.
+    pub price: Price,
+}
+
+impl Signable for Ack {
+    const CONTEXT: &'static str = "darkbloom/ack/1";
+}
+
+/// A node's demand for what was acknowledged, where the asker does not sign a receipt. Signed by the node, so that nobody
+/// settles it for less than it can show.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Claim {
+    /// The last one, signed by the asker.
+    pub ack: Signed<Ack>,
+}
+
+impl Signable for Claim {
+    const CONTEXT: &'static str = "darkbloom/claim/1";
+}
+
+/// Says that a task is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Close {
+    /// In which pool.
+    pub pool: PoolId,
+    /// Which task.
+    pub task: TaskId,
+}
+
+impl Signable for Close {
+    const CONTEXT: &'static str = "darkbloom/close/1";
+}
+
+/// A machine's word that an account may earn and spend for it. The account says the same by carrying it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountLink {
+    /// In which pool.
+    pub pool: PoolId,
+    /// Whose.
+    pub account: AccountId,
+}
+
+impl Signable for AccountLink {
+    const CONTEXT: &'static str = "darkbloom/account-link/1";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_price_is_rounded_half_up_once_and_never_overflows() {
+        let price = Price { prompt_micro: 1, output_micro: 1 };
+        for (prompt, output, micro) in
+            [(0, 0, 0), (499, 0, 0), (500, 0, 1), (250, 250, 1), (1_499, 0, 1), (1_500, 0, 2)]
+        {
+            assert_eq!(price.of(prompt, output), micro, "{prompt} + {output}");
+        }
+        let highest = Price { prompt_micro: PRICE_MICRO_MAX, output_micro: PRICE_MICRO_MAX };
+        assert_eq!(highest.of(u32::MAX, u32::MAX), u64::from(u32::MAX) * 2 * (PRICE_MICRO_MAX / PRICED_TOKENS));
+        let absurd = Price { prompt_micro: u64::MAX, output_micro: u64::MAX };
+        assert_eq!(absurd.of(u32::MAX, u32::MAX), u64::MAX);
+        assert!(highest.is_valid() && !absurd.is_valid());
+        assert!(price.is_within(highest) && !highest.is_within(price));
+        assert!(!Price { output_micro: 2, ..price }.is_within(price), "each part by itself");
+    }
+}

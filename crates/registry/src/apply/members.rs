@@ -1,0 +1,168 @@
+//! Facts of members: how they come and go, what is said and observed of them, and whose they are.
+
+use crate::{
+    Event, PoolError, Rejection,
+    apply::pool,
+    draft::Draft,
+    keys,
+    records::{AgreedEvidence, Member, Observed},
+};
+use protocol::{
+    ids::{AccountId, NodeId},
+    limits,
+    link::Role,
+    market::AccountLink,
+    pool::{Label, Redemption, Standing, are_valid},
+    signed::Signed,
+};
+use trust::observations::Observations;
+
+/// A member that was not removed.
+fn member(draft: &Draft, node: NodeId) -> Result<Member, Rejection> {
+    let member = draft.read(&keys::member(node)).ok_or(Rejection::UnknownMember)?;
+    if member.removed_unix_ms.is_some() { Err(Rejection::Removed) } else { Ok(member) }
+}
+
+pub(crate) fn admit(draft: &mut Draft, node: NodeId, role: Role, at_unix_ms: u64) -> Result<(), Rejection> {
+    let known = draft.read(&keys::member(node));
+    let is_new = known.is_none();
+    if is_new && draft.counts().members as usize >= limits::MEMBERS_MAX {
+        return Err(Rejection::MembersFull);
+    }
+    let mut member = known.unwrap_or_else(|| Member::new(at_unix_ms));
+    if member.removed_unix_ms.is_some() {
+        return Err(Rejection::Removed);
+    }
+    if std::mem::replace(member.role(role), true) {
+        return Ok(());
+    }
+    if is_new {
+        // Who is in already does not wait again for a second role.
+        member.is_pending = draft.read(&keys::policy()).is_some_and(|policy| policy.needs_approval);
+        draft.count(|counts| counts.members += 1);
+    }
+    draft.happened(match member.is_pending {
+        true => Event::ApprovalAwaited { node },
+        false => Event::MemberAdmitted { node, role },
+    });
+    draft.write(keys::member(node), &member);
+    Ok(())
+}
+
+pub(crate) fn join(draft: &mut Draft, author: AccountId, signed: &Signed<Redemption>) -> Result<(), Rejection> {
+    let redemption = draft.open(signed, |redemption| redemption.pool)?;
+    let node = redemption.node;
+    if author != node.into() {
+        return Err(Rejection::NotAllowed);
+    }
+    // Who is in already does not use the invite up.
+    if draft.read(&keys::member(node)).is_some_and(|mut member| *member.role(redemption.role)) {
+        return member(draft, node).map(|_| ());
+    }
+    let standing = pool::use_invite(draft, signed.signer)?;
+    let now = draft.now();
+    admit(draft, node, redemption.role, now)?;
+    if !draft.has(&keys::standing(node.into())) {
+        if draft.counts().standings as usize >= limits::MEMBERS_MAX {
+            return Err(PoolError::Full("accounts that stand in some way").into());
+        }
+        draft.count(|counts| counts.standings += 1);
+        draft.write(keys::standing(node.into()), &standing);
+        draft.happened(Event::StandingSet { account: node.into(), standing: Some(standing) });
+    }
+    Ok(())
+}
+
+pub(crate) fn approve(draft: &mut Draft, node: NodeId) -> Result<(), Rejection> {
+    let mut member = member(draft, node)?;
+    if !std::mem::take(&mut member.is_pending) {
+        return Ok(());
+    }
+    draft.write(keys::member(node), &member);
+    for role in [Role::Node, Role::Client] {
+        if member.has_role(role) {
+            draft.happened(Event::MemberAdmitted { node, role });
+        }
+    }
+    Ok(())
+}
+
+pub(crate) fn remove(draft: &mut Draft, node: NodeId, at_unix_ms: u64) -> Result<(), Rejection> {
+    let mut member = draft.read(&keys::member(node)).ok_or(Rejection::UnknownMember)?;
+    if member.removed_unix_ms.is_some() {
+        return Ok(());
+    }
+    // The account keeps what it has earned, and is paid for what was done before.
+    member.removed_unix_ms = Some(at_unix_ms);
+    draft.write(keys::member(node), &member);
+    draft.erase(keys::observed(node));
+    let own = draft.read(&keys::standing(node.into()));
+    if own.is_some_and(|standing| standing < Standing::Administrator) {
+        draft.erase(keys::standing(node.into()));
+        draft.count(|counts| counts.standings -= 1);
+        draft.happened(Event::StandingSet { account: node.into(), standing: None });
+    }
+    draft.happened(Event::MemberRemoved { node });
+    Ok(())
+}
+
+pub(crate) fn observe(
+    draft: &mut Draft,
+    node: NodeId,
+    epoch: u64,
+    observations: &Observations,
+) -> Result<(), Rejection> {
+    member(draft, node)?;
+    observations.check()?;
+    if let Some(agreed) = draft.read(&keys::observed(node)) {
+        if agreed.epoch == epoch && agreed.observations == *observations {
+            return Ok(());
+        }
+        if agreed.epoch >= epoch {
+            return Err(Rejection::EpochPassed { epoch: agreed.epoch });
+        }
+    }
+    draft.write(keys::observed(node), &Observed { epoch, observations: observations.clone() });
+    draft.happened(Event::Observed { node, epoch });
+    Ok(())
+}
+
+pub(crate) fn label(
+    draft: &mut Draft,
+    node: NodeId,
+    region: Option<&Label>,
+    labels: &[Label],
+) -> Result<(), Rejection> {
+    if !are_valid(labels, limits::POOL_LABELS_MAX) || !region.is_none_or(Label::is_valid) {
+        return Err(PoolError::Labels.into());
+    }
+    describe(draft, node, |member| {
+        member.region = region.cloned();
+        member.labels = labels.to_vec();
+    })
+}
+
+pub(crate) fn agree_on_evidence(draft: &mut Draft, node: NodeId, evidence: AgreedEvidence) -> Result<(), Rejection> {
+    describe(draft, node, |member| member.evidence = Some(evidence))
+}
+
+pub(crate) fn link(draft: &mut Draft, author: AccountId, signed: &Signed<AccountLink>) -> Result<(), Rejection> {
+    let link = draft.open(signed, |link| link.pool)?;
+    // Both say it: a machine gives its credits to nobody by accident, and nobody takes on a machine's debts.
+    if link.account != author {
+        return Err(Rejection::NotAllowed);
+    }
+    let account = Some(author).filter(|account| *account != signed.signer.into());
+    describe(draft, signed.signer, |member| member.account = account)
+}
+
+fn describe(draft: &mut Draft, node: NodeId, change: impl FnOnce(&mut Member)) -> Result<(), Rejection> {
+    let before = member(draft, node)?;
+    let mut after = before.clone();
+    change(&mut after);
+    if after != before {
+        draft.write(keys::member(node), &after);
+        draft.happened(Event::MemberDescribed { node });
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+//! The finalised state with what readers look for at hand.
+
+use crate::{
+    Event, Fact, Rejection,
+    bundle::Authenticated,
+    keys::{self, Key},
+    models::Models,
+    records::{Member, Model, Observed, Params, Record},
+    state::{BlockContext, State, Step},
+};
+use protocol::{
+    grant::ModelRef,
+    ids::{AccountId, NodeId, PoolId},
+    link::ModelEntry,
+    pool::{PoolPolicy, Standing},
+    proof::{Digest, Proof},
+    signed::Verifier,
+};
+use std::collections::BTreeMap;
+use trust::observations::Observations;
+
+/// The agreed state of a pool. [`Registry::default`] is the state before any fact.
+///
+/// What facts read and write is the [`State`] in it; everything else here is derived from that, to be read quickly and
+/// listed, which a tree of hashed keys cannot be. So equal states make equal registries.
+#[derive(Debug, Clone, Default)]
+pub struct Registry {
+    state: State,
+    params: Option<Params>,
+    members: BTreeMap<NodeId, Member>,
+    models: Models,
+    // Of members only.
+    observed: BTreeMap<NodeId, Observed>,
+}
+
+impl PartialEq for Registry {
+    fn eq(&self, other: &Self) -> bool {
+        self.state == other.state
+    }
+}
+
+impl Eq for Registry {}
+
+impl From<State> for Registry {
+    fn from(state: State) -> Self {
+        let mut registry = Self::default();
+        let keys = state.entries().map(|(key, _)| key.to_vec()).collect();
+        registry.publish(Step { state, events: Vec::new(), touched: keys });
+        registry
+    }
+}
+
+impl Registry {
+    /// Adds one fact of the pool's own orchestrator: what changed by it, nothing if it was so already, or why it is no fact.
+    pub fn apply(&mut self, fact: Fact) -> Result<Vec<Event>, Rejection> {
+        let step = self.state.apply_own(&fact)?;
+        Ok(self.publish(step))
+    }
+
+    /// Begins a block: see [`State::begin`].
+    pub fn begin(&mut self, context: &BlockContext) -> Result<Vec<Event>, Rejection> {
+        let step = self.state.begin(context)?;
+        Ok(self.publish(step))
+    }
+
+    /// Applies a bundle: see [`State::apply`].
+    pub fn commit(&mut self, bundle: &Authenticated, verifier: &dyn Verifier) -> Result<Vec<Event>, Rejection> {
+        let step = self.state.apply(bundle, verifier)?;
+        Ok(self.publish(step))
+    }
+
+    /// Takes over a state that a step led to from this one: what changed.
+    pub fn publish(&mut self, step: Step) -> Vec<Event> {
+        let Step { state, events, touched } = step;
+        self.state = state;
+        let mut models = Vec::new();
+        for key in touched {
+            let Some((prefix, id)) = key.split_first() else { continue };
+            let node = || <[u8; 32]>::try_from(id).ok().map(NodeId);
+            match *prefix {
+                keys::PARAMS => self.params = self.state.read(&keys::params()),
+                keys::MEMBER => refresh(&self.state, &mut self.members, node(), keys::member),
+                keys::OBSERVED => refresh(&self.state, &mut self.observed, node(), keys::observed),
+                keys::MODEL => {
+                    models.extend(self.state.tree.get(&key).and_then(Model::decode));
+                }
+                _ => {}
+            }
+        }
+        models.sort_unstable_by_key(|model| model.place);
+        models.into_iter().for_each(|model| self.models.push(model.entry));
+        events
+    }
+
+    /// The state, to be forked, proven from, and kept.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The hash of everything that was agreed on.
+    pub fn root(&self) -> Digest {
+        self.state.root()
+    }
+
+    /// A proof of what is, or is not, under a key: [`Key::check`] reads it.
+    pub fn prove<R: Record>(&self, key: &Key<R>) -> Proof {
+        self.state.prove(key)
+    }
+
+    /// What was observed of a member, as agreed last.
+    pub fn observations(&self, node: NodeId) -> Option<&Observations> {
+        self.observed.get(&node).map(|observed| &observed.observations)
+    }
+
+    /// Up to which epoch a member's observations are agreed on.
+    pub fn observed_epoch(&self, node: NodeId) -> Option<u64> {
+        self.observed.get(&node).map(|observed| observed.epoch)
+    }
+
+    /// Every member's observations, by its id.
+    pub fn all_observations(&self) -> impl Iterator<Item = (NodeId, &Observations)> {
+        self.observed.iter().map(|(node, observed)| (*node, &observed.observations))
+    }
+
+    /// The pool's id, once it is founded.
+    pub fn pool(&self) -> Option<PoolId> {
+        self.params.as_ref().map(|params| params.pool)
+    }
+
+    /// Machines whose permits hold in the pool.
+    pub fn orchestrators(&self) -> &[NodeId] {
+        self.params.as_ref().map_or(&[], |params| &params.genesis.orchestrators)
+    }
+
+    /// Whether this is the secret that admits. Takes the same time for every wrong secret.
+    pub fn admits(&self, secret: &[u8; 32]) -> bool {
+        // The comparison of BLAKE3 hashes is constant in time.
+        self.params.as_ref().is_some_and(|params| {
+            let id = NodeId(params.genesis.secret_hash);
+            blake3::hash(secret) == params.genesis.secret_hash && self.state.read(&keys::invite(id)).is_some()
+        })
+    }
+
+    /// The pool's policy, once it is founded.
+    pub fn policy(&self) -> Option<PoolPolicy> {
+        self.state.read(&keys::policy())
+    }
+
+    /// How an account stands.
+    pub fn standing(&self, account: AccountId) -> Option<Standing> {
+        self.state.read(&keys::standing(account))
+    }
+
+    /// Whether one of two accounts wants nothing to do with the other.
+    pub fn is_blocked(&self, one: AccountId, other: AccountId) -> bool {
+        [(one, other), (other, one)].into_iter().any(|(by, of)| self.state.read(&keys::block(by, of)).is_some())
+    }
+
+    /// A machine that is or was part of the pool.
+    pub fn member(&self, node: NodeId) -> Option<&Member> {
+        self.members.get(&node)
+    }
+
+    /// Every machine that is or was part of the pool, by its id.
+    pub fn members(&self) -> impl Iterator<Item = (NodeId, &Member)> {
+        self.members.iter().map(|(node, member)| (*node, member))
+    }
+
+    /// Whether the machine is part of the pool, in whatever role.
+    pub fn is_member(&self, node: NodeId) -> bool {
+        self.member(node).is_some_and(Member::is_active)
+    }
+
+    /// The model that a reference means. Case does not matter in names; `default` is the first model.
+    pub fn model(&self, model: &ModelRef) -> Option<&ModelEntry> {
+        self.models.get(model)
+    }
+
+    /// Every model in the order in which they came; the first is the default.
+    pub fn models(&self) -> &[ModelEntry] {
+        self.models.all()
+    }
+}
+
+fn refresh<R: Record>(
+    state: &State,
+    index: &mut BTreeMap<NodeId, R>,
+    node: Option<NodeId>,
+    key: impl Fn(NodeId) -> Key<R>,
+) {
+    let Some(node) = node else { return };
+    match state.read(&key(node)) {
+        Some(record) => drop(index.insert(node, record)),
+        None => drop(index.remove(&node)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

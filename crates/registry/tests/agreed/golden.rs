@@ -1,0 +1,19 @@
+//! The same facts give the same root everywhere and always: a long run of one seed, and the root that it must have.
+
+use crate::{
+    crowd::{Crowd, done},
+    world::World,
+};
+
+/// A change of this number is a change of what every pool has agreed on: it needs a new version of the records.
+const ROOT: &str = "6dc9830cdbd054f7f49fc5fbd0164aeeded012241842ab609beab258d1427e6f";
+
+#[test]
+fn a_long_run_has_the_root_that_it_always_had() {
+    let (mut crowd, mut registry) = (Crowd::new(1), World::founded().registry);
+    for _ in 0..50_000 {
+        let operation = crowd.next();
+        done(&mut registry, &operation);
+    }
+    assert_eq!(blake3::Hash::from(registry.root()).to_hex().as_str(), ROOT);
+}

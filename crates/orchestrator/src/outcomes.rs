@@ -146,12 +146,12 @@ fn failed(shared: &Arc<Shared>, client: NodeId, issue: &Issue, now: Now) {
     let given_last = shared.issued().last_number();
     let failure = Failure { client, node, given: issue.number, given_last, has_completed };
     if !shared.grudges().failed(&failure, now.steady_ms) {
-        shared.live().ended(node, issue.model, Ended::Without, now);
+        shared.live().ended(node, issue.model, Ended::Fell, now);
         return;
     }
     let weight = shared.testimony().failed(node, client, now.steady_ms);
     let ejected = match weight {
-        Weight::None => shared.live().ended(node, issue.model, Ended::Without, now),
+        Weight::None => shared.live().ended(node, issue.model, Ended::Fell, now),
         Weight::Word => {
             shared.live().alleged(node, issue.model, now);
             false

@@ -13,7 +13,7 @@
 //!
 //! let mut assembly = Assembly::new(registry.root(), registry.state().manifest())?;
 //! for number in 0..PARTS {
-//!     assembly.add(number, &registry.state().part(number))?;
+//!     assembly.add(number, &registry.state().part(number)?)?;
 //! }
 //! assert_eq!(Registry::from(assembly.finish().expect("nothing is missing")), registry);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -28,7 +28,11 @@ use protocol::{
     codec, limits,
     proof::{self, Digest, EMPTY},
 };
-use serde::{Deserialize, Serialize};
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{Error as _, SeqAccess, Visitor},
+};
+use std::fmt;
 
 /// Bits of a path that choose a part.
 pub const PART_BITS: usize = 8;
@@ -84,9 +88,38 @@ pub struct Manifest {
     pub tops: Vec<Top>,
 }
 
+/// Entries of one part: twice as many as an even share of the largest state has. An entry of nothing takes two bytes to
+/// send and much more to hold, so bytes alone bound nothing.
+const PART_ENTRIES_MAX: usize = 1 << 17;
+
 /// The entries of one part.
 #[derive(Serialize, Deserialize)]
-struct Part(Vec<(Vec<u8>, Vec<u8>)>);
+struct Part(#[serde(deserialize_with = "at_most")] Vec<(Vec<u8>, Vec<u8>)>);
+
+fn at_most<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(Vec<u8>, Vec<u8>)>, D::Error> {
+    struct Entries;
+
+    impl<'de> Visitor<'de> for Entries {
+        type Value = Vec<(Vec<u8>, Vec<u8>)>;
+
+        fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(formatter, "at most {PART_ENTRIES_MAX} entries")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Self::Value, A::Error> {
+            let mut entries = Vec::new();
+            while let Some(entry) = sequence.next_element()? {
+                if entries.len() >= PART_ENTRIES_MAX {
+                    return Err(A::Error::invalid_length(entries.len() + 1, &self));
+                }
+                entries.push(entry);
+            }
+            Ok(entries)
+        }
+    }
+
+    deserializer.deserialize_seq(Entries)
+}
 
 /// Why something is no part of a state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -98,6 +131,9 @@ pub enum SnapshotError {
     /// There is no such part.
     #[error("a snapshot has {PARTS} parts")]
     Number,
+    /// The state has more below one place than a part may hold.
+    #[error("the part is longer than {} bytes", limits::SNAPSHOT_PART_BYTES_MAX)]
+    TooLong,
     /// Too long, or not a list of entries.
     #[error("the part cannot be read")]
     Malformed,
@@ -115,15 +151,17 @@ impl State {
         Manifest { tops: (0..PARTS).map(|number| Top::of(&place(self.tree.top(), number))).collect() }
     }
 
-    /// The entries below one place, encoded; no bytes for a place that there is not.
-    pub fn part(&self, number: usize) -> Vec<u8> {
+    /// The entries below one place, encoded.
+    pub fn part(&self, number: usize) -> Result<Vec<u8>, SnapshotError> {
         if number >= PARTS {
-            return Vec::new();
+            return Err(SnapshotError::Number);
         }
         let top = place(self.tree.top(), number);
-        let entries = tree::leaves(&top).map(|leaf| (leaf.key.to_vec(), leaf.value.to_vec())).collect();
-        codec::encode(&Part(entries), limits::SNAPSHOT_PART_BYTES_MAX)
-            .expect("a state within its limits has parts within theirs")
+        let entries: Vec<_> = tree::leaves(&top).map(|leaf| (leaf.key.to_vec(), leaf.value.to_vec())).collect();
+        if entries.len() > PART_ENTRIES_MAX {
+            return Err(SnapshotError::TooLong);
+        }
+        codec::encode(&Part(entries), limits::SNAPSHOT_PART_BYTES_MAX).map_err(|_| SnapshotError::TooLong)
     }
 }
 
@@ -151,6 +189,12 @@ impl Assembly {
     /// Begins with a root that one trusts, and anybody's manifest.
     pub fn new(root: Digest, manifest: Manifest) -> Result<Self, SnapshotError> {
         if manifest.tops.len() != PARTS {
+            return Err(SnapshotError::Manifest);
+        }
+        // A single entry keeps its hash wherever below its root it is named: it stands where its path leads.
+        let is_astray =
+            |(number, top): (usize, &Top)| matches!(top, Top::Leaf { path, .. } if usize::from(path[0]) != number);
+        if manifest.tops.iter().enumerate().any(is_astray) {
             return Err(SnapshotError::Manifest);
         }
         // Two subtrees at a time, up to the root. A single entry keeps its hash on the way up, everything else does not.

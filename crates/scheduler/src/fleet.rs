@@ -12,7 +12,7 @@ mod place;
 use crate::{
     Ended, LiveNode, Now, Ranking, Rule, Task,
     gate::{back_ms, gate},
-    rank::{drawn, order, refusal},
+    rank::{drawn, mix, order, refusal},
 };
 use index::Index;
 pub use index::NEED_ONE_IN;
@@ -28,6 +28,8 @@ use std::collections::HashMap;
 
 /// Nodes whose exact cost is computed for one decision: the best of the task's class.
 const LOOKED_AT: usize = 24;
+/// Tries to draw a node by its number alone.
+const SAMPLE_DRAWS: u64 = 32;
 /// Held nodes of one kind that are looked at for a refusal.
 const REASONS_LOOKED_AT: usize = 2 * limits::REASONS_MAX;
 
@@ -179,15 +181,21 @@ impl Fleet {
         record.is_ejected() && due.is_some_and(|due| now.steady_ms < due)
     }
 
-    /// A node with a place for this model, at random: for an audit of one that gets work.
+    /// A node with a place for this model, at random: for an audit of one that gets work. Each with the same chance, so that
+    /// none is drawn more often for being slower than all others.
     pub fn sample(&mut self, model: ModelDigest, now: Now, entropy: u64) -> Option<NodeId> {
         self.tick(now);
         let set = self.index.routable(model, Class::FIRST)?;
-        let (first, last) = (set.first()?, set.last()?);
-        // A random place in the order of costs, and among equals: denser costs are drawn less, all are drawn.
-        let width = u64::from(last.0 - first.0) + 1;
-        let from = (first.0 + (entropy % width) as u16, (entropy >> 32) as u32, 0);
-        let (_, _, at) = set.range(from..).next().unwrap_or(first);
+        let entries = self.entries.len() as u64;
+        for draw in 0..SAMPLE_DRAWS {
+            let drawn = mix(entropy.wrapping_add(draw)) % entries;
+            if let Some(entry) = self.entries[drawn as usize].as_ref().filter(|entry| entry.placed.is_routable(model)) {
+                return Some(entry.live.node);
+            }
+        }
+        // Few of all nodes have one: count.
+        let number = (mix(entropy) % set.len().max(1) as u64) as usize;
+        let (_, _, at) = set.iter().nth(number)?;
         self.entries[*at as usize].as_ref().map(|entry| entry.live.node)
     }
 

@@ -97,14 +97,17 @@ pub(crate) fn refusal(mut reasons: Vec<(NodeId, Hold)>, back_ms: Option<u64>) ->
     Refusal { kind, reasons, retry_after_ms: retry_after_ms.map(|ms| u32::try_from(ms).unwrap_or(u32::MAX)) }
 }
 
-/// A number that looks random for each node and each entropy: the finaliser of SplitMix64 (Steele, Lea and Flood, "Fast
-/// splittable pseudorandom number generators", OOPSLA 2014) over every part of the id.
+/// A number that looks random for each node and each entropy, over every part of the id.
 pub(crate) fn drawn(entropy: u64, node: NodeId) -> u64 {
-    node.as_bytes().chunks_exact(8).fold(entropy, |state, part| {
-        let part = u64::from_le_bytes(part.try_into().expect("chunks of eight"));
-        let mut mixed = (state ^ part).wrapping_add(0x9e37_79b9_7f4a_7c15);
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    })
+    node.as_bytes()
+        .chunks_exact(8)
+        .fold(entropy, |state, part| mix(state ^ u64::from_le_bytes(part.try_into().expect("chunks of eight"))))
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
+pub(crate) fn mix(state: u64) -> u64 {
+    let mut mixed = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }

@@ -59,6 +59,8 @@ pub enum Ended {
     Completed,
     /// By a fault of the node: it died, stalled, or sent what is no answer.
     Failed,
+    /// With what it failed before: the same crash, told of once more.
+    Fell,
     /// By nobody's fault: its owner came back, it was full, the asker did not want it any more.
     Without,
 }
@@ -215,6 +217,7 @@ impl Record {
         self.in_flight = self.in_flight.saturating_sub(1);
         match how {
             Ended::Without => {}
+            Ended::Fell => self.trusted_in_flight = self.trusted_in_flight.saturating_sub(1),
             Ended::Completed => {
                 self.success_ppm += (PPM - self.success_ppm) / DECAY;
                 self.successes = self.successes.saturating_add(1);
@@ -228,6 +231,8 @@ impl Record {
             // One of those that were in flight at the first failure. Which of them ended is not known: the older ones,
             // in doubt, which keeps the newer ones counted.
             Ended::Failed if self.failures_in_row > 0 && self.trusted_in_flight > 0 => self.trusted_in_flight -= 1,
+            // What it had when it was ejected is judged already.
+            Ended::Failed if self.ejected.is_some() => {}
             Ended::Failed => self.fail_and_judge(now_steady_ms),
         }
         self.trusted_in_flight = self.trusted_in_flight.min(self.in_flight);

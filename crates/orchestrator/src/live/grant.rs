@@ -26,6 +26,8 @@ const UNSPOKEN_MS: u64 = 30_000;
 const UNSPOKEN_MAX: u32 = 64;
 /// Draws in which referees are looked for.
 const DRAWS: u64 = 4;
+/// Records that are this close, in millionths, are as good for a reader.
+const READS_ALIKE_PPM: u32 = 100_000;
 
 /// What a client needs to reach one candidate.
 pub(crate) struct Reachable {
@@ -183,7 +185,8 @@ impl Live {
     /// An audit of a node has ended, with a verdict or without.
     pub(crate) fn audited(&mut self, node: NodeId, verdict: bool, now: Now) {
         if let Some(entry) = self.nodes.get_mut(&node) {
-            entry.audit_due_steady_ms = if verdict { now.steady_ms.saturating_add(AUDIT_EVERY_MS) } else { 0 };
+            entry.audit_due_steady_ms =
+                now.steady_ms.saturating_add(if verdict { AUDIT_EVERY_MS } else { AUDIT_AGAIN_MS });
         }
     }
 
@@ -212,10 +215,13 @@ impl Live {
             let others: Vec<NodeId> = others.filter(|node| *node != subject && !found.contains(node)).collect();
             found.extend(others);
         }
-        // The best record first; of equals whichever was drawn first.
+        // Proven ones that nobody doubts, with a good record; of about equal ones whichever was drawn first, so that nobody
+        // becomes everybody's reader by a record without a flaw.
         found.sort_by_key(|node| {
-            let success_ppm = self.fleet.get(*node).map_or(0, |live| live.record(model).success_ppm());
-            (last.contains(node), std::cmp::Reverse(success_ppm))
+            let live = self.fleet.get(*node);
+            let is_sound = live.is_some_and(|live| live.record(model).is_proven() && !live.is_doubted(now));
+            let success = live.map_or(0, |live| live.record(model).success_ppm() / READS_ALIKE_PPM);
+            (last.contains(node), !is_sound, std::cmp::Reverse(success))
         });
         found
             .into_iter()

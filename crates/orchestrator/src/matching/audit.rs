@@ -23,7 +23,7 @@ use crate::{
     shared::Shared,
 };
 use protocol::{
-    grant::{Audit, Canary, Errand, MatchRequest, Reading},
+    grant::{Audit, Canary, Errand, Locality, MatchRequest, Reading},
     ids::{ModelDigest, NodeId, TaskId},
     limits,
 };
@@ -80,6 +80,10 @@ pub(super) fn draw(
 
 /// Whether the answer can be long enough to be judged. What generates no text has one token.
 fn says_enough(request: &MatchRequest) -> bool {
+    // What is not for the pool is not for a reader in it.
+    if request.policy.locality != Locality::Pool {
+        return false;
+    }
     request.answer_bucket_tokens == 0 || request.answer_bucket_tokens as usize >= trust::canary::TOKENS_MIN
 }
 

@@ -21,8 +21,10 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 const PLACES_PRIOR: u32 = 4;
 /// For so long somebody waits beside a place that there is, and that it has excluded itself. It may have others to ask.
 const PASSED_OVER_MS_MAX: u64 = 5_000;
-/// So many who cannot take a place that there is are passed over for those behind them; the others are refused.
-const PASSED_OVER_MAX: usize = 64;
+/// So many who cannot take a place that there is are passed over for those behind them; the others wait for their time.
+const PASSED_OVER_MAX: usize = 16;
+/// For so long where it excludes nothing itself: what holds it back may rest meanwhile.
+const UNSERVED_MS_MAX: u64 = 10_000;
 /// Of those whose time is over at once, so many are told of each node why.
 const EXPLAINED_MAX: usize = 64;
 /// Those that ask again after an orchestrator's end find it, or another, after this time.
@@ -45,8 +47,8 @@ impl Waiter {
     /// Whether a place that there is has been of no use to it for long, because of what it excludes.
     fn is_passed_over_for_long(&self, now_steady_ms: u64) -> bool {
         let since = self.passed_over_steady_ms.get();
-        let long = since.is_some_and(|since| now_steady_ms.saturating_sub(since) >= PASSED_OVER_MS_MAX);
-        long && !self.request.exclude.is_empty()
+        let most = if self.request.exclude.is_empty() { UNSERVED_MS_MAX } else { PASSED_OVER_MS_MAX };
+        since.is_some_and(|since| now_steady_ms.saturating_sub(since) >= most)
     }
 }
 
@@ -71,9 +73,11 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Whether anybody waits for a place with this model.
+    /// Whether anybody waits for a place with this model whom somebody new could overtake: who could not take a place that
+    /// there was is overtaken anyway.
     pub(crate) fn is_waited_for(&self, model: ModelDigest) -> bool {
-        self.queues.get(&model).is_some_and(|queue| !queue.is_empty())
+        let in_line = |(_, _, waiter): (u64, &Ask, &Waiter)| waiter.passed_over_steady_ms.get().is_none();
+        self.queues.get(&model).is_some_and(|queue| queue.turns().any(in_line))
     }
 
     /// Whether the end comes.
@@ -127,6 +131,13 @@ impl Desk {
         left
     }
 
+    /// Lets a client wait no more that is to be refused: no place was taken.
+    fn dismiss(&mut self, model: ModelDigest, number: u64) -> Option<Waiter> {
+        let waiter = self.queues.get_mut(&model)?.remove(number)?;
+        self.waiting -= 1;
+        Some(waiter)
+    }
+
     fn take(&mut self, model: ModelDigest, number: u64, now_steady_ms: u64) -> Option<Waiter> {
         let waiter = self.queues.get_mut(&model)?.take(number, now_steady_ms)?;
         self.waiting -= 1;
@@ -163,8 +174,14 @@ pub(crate) fn serve(shared: &Shared, model: ModelDigest) {
         match serve_one(shared, model, &passed_over) {
             Turn::Answered => {}
             Turn::PassedOver(number) => passed_over.push(number),
-            Turn::Nothing => return,
+            Turn::Nothing => break,
         }
+    }
+    if !passed_over.is_empty()
+        && let Some(queue) = shared.desk().queues.get_mut(&model)
+    {
+        // There are places, for others: how long nobody has taken one says nothing of how long that takes.
+        queue.pause();
     }
 }
 
@@ -191,12 +208,17 @@ fn serve_one(shared: &Shared, model: ModelDigest, passed_over: &[u64]) -> Turn {
             return Turn::Nothing;
         }
         // Who cannot take a place that there is does not stand in the way of the others.
-        if passed_over.len() < PASSED_OVER_MAX {
-            waiter.passed_over_steady_ms.set(waiter.passed_over_steady_ms.get().or(Some(now.steady_ms)));
-            return Turn::PassedOver(number);
+        if passed_over.len() >= PASSED_OVER_MAX {
+            return Turn::Nothing;
         }
+        waiter.passed_over_steady_ms.set(waiter.passed_over_steady_ms.get().or(Some(now.steady_ms)));
+        return Turn::PassedOver(number);
     }
-    let Some(waiter) = desk.take(model, number, now.steady_ms) else { return Turn::Answered };
+    let waiter = match granted {
+        Ok(_) => desk.take(model, number, now.steady_ms),
+        Err(_) => desk.dismiss(model, number),
+    };
+    let Some(waiter) = waiter else { return Turn::Answered };
     drop(desk);
     reply(shared, waiter, granted);
     Turn::Answered

@@ -60,6 +60,10 @@ pub(crate) fn join(draft: &mut Draft, author: AccountId, signed: &Signed<Redempt
         return member(draft, node).map(|_| ());
     }
     let standing = pool::use_invite(draft, signed.signer)?;
+    // An auditor reads, and takes no part.
+    if standing < Standing::Member {
+        return Err(Rejection::NotAllowed);
+    }
     let now = draft.now();
     admit(draft, node, redemption.role, now)?;
     if !draft.has(&keys::standing(node.into())) {

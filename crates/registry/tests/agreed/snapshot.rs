@@ -21,7 +21,7 @@ fn large() -> Registry {
 pub(crate) fn carried(registry: &Registry) -> Registry {
     let mut assembly = Assembly::new(registry.root(), registry.state().manifest()).unwrap();
     while let Some(number) = assembly.missing().last() {
-        assembly.add(number, &registry.state().part(number)).unwrap();
+        assembly.add(number, &registry.state().part(number).unwrap()).unwrap();
     }
     Registry::from(assembly.finish().unwrap())
 }
@@ -59,10 +59,32 @@ fn a_wrong_manifest_is_refused_by_the_root() {
             }
         }
     }
+    // A single entry, named elsewhere below the same branch: the hashes fold to the same root, and no part would fit.
+    let small = World::founded().registry;
+    let tops = small.state().manifest().tops;
+    let astray = (0..PARTS).step_by(2).find(|at| {
+        [tops[*at], tops[at + 1]].iter().filter(|top| matches!(top, Top::Leaf { .. })).count() == 1
+            && [tops[*at], tops[at + 1]].contains(&Top::Nothing)
+    });
+    let at = astray.expect("entries stand alone in a small state");
+    let mut swapped = Manifest { tops };
+    swapped.tops.swap(at, at + 1);
+    assert_eq!(Assembly::new(small.root(), swapped).unwrap_err(), SnapshotError::Manifest);
     // The root itself, named as if it stood alone in one place.
     let mut alone = Manifest { tops: vec![Top::Nothing; PARTS] };
     alone.tops[0] = Top::Branch { left: [0; 32], right: registry.root() };
     refused(alone);
+}
+
+#[test]
+fn a_part_of_millions_of_nothings_is_refused_before_it_is_held() {
+    let registry = large();
+    let mut assembly = Assembly::new(registry.root(), registry.state().manifest()).unwrap();
+    // A length in seven-bit groups, and so many empty keys with empty values.
+    let mut nothings = vec![0x80, 0x80, 0x80, 0x04];
+    nothings.resize(4 + (2 << 23), 0);
+    assert_eq!(assembly.add(0, &nothings), Err(SnapshotError::Malformed));
+    assert_eq!(registry.state().part(PARTS), Err(SnapshotError::Number));
 }
 
 #[test]
@@ -72,8 +94,8 @@ fn a_wrong_part_is_refused_when_it_comes() {
     let mut assembly = Assembly::new(registry.root(), state.manifest()).unwrap();
     assert_eq!(assembly.add(PARTS, &[0]), Err(SnapshotError::Number));
     for number in 0..PARTS {
-        let part = state.part(number);
-        let other = state.part((number + 1) % PARTS);
+        let part = state.part(number).unwrap();
+        let other = state.part((number + 1) % PARTS).unwrap();
         if part != other {
             assert_eq!(assembly.add(number, &other), Err(SnapshotError::Part));
         }

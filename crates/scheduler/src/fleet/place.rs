@@ -68,6 +68,11 @@ pub(super) struct Placed {
 }
 
 impl Placed {
+    /// Whether it would get a task with this model.
+    pub(super) fn is_routable(&self, model: ModelDigest) -> bool {
+        self.models.iter().any(|(own, place)| *own == model && matches!(place, Place::Routable(_)))
+    }
+
     pub(super) fn of(live: &LiveNode, rule: &Rule, now: Now) -> Self {
         let mut models: Vec<(ModelDigest, Place)> = Vec::with_capacity(live.workers.len());
         let (mut canaries, mut there) = (Vec::new(), Vec::new());

@@ -330,7 +330,7 @@ impl Policy for Darkbloom {
                 return;
             }
             scheduler::Ended::Failed => known.observations.results.note(false),
-            scheduler::Ended::Without => {}
+            _ => {}
         }
         self.fleet.ended(id, self.model, how, clock);
     }

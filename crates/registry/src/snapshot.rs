@@ -92,15 +92,18 @@ pub struct Manifest {
 /// send and much more to hold, so bytes alone bound nothing.
 const PART_ENTRIES_MAX: usize = 1 << 17;
 
+/// A key and its value.
+type Entry = (Vec<u8>, Vec<u8>);
+
 /// The entries of one part.
 #[derive(Serialize, Deserialize)]
-struct Part(#[serde(deserialize_with = "at_most")] Vec<(Vec<u8>, Vec<u8>)>);
+struct Part(#[serde(deserialize_with = "at_most")] Vec<Entry>);
 
-fn at_most<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(Vec<u8>, Vec<u8>)>, D::Error> {
+fn at_most<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Entry>, D::Error> {
     struct Entries;
 
     impl<'de> Visitor<'de> for Entries {
-        type Value = Vec<(Vec<u8>, Vec<u8>)>;
+        type Value = Vec<Entry>;
 
         fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
             write!(formatter, "at most {PART_ENTRIES_MAX} entries")

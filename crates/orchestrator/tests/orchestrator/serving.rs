@@ -18,7 +18,7 @@ use std::{
     },
     time::Duration,
 };
-use transport::{Connection, Receiver, Sender, Transport};
+use transport::{Connection, ReceiveError, Receiver, Sender, Transport};
 use trust::MachineKey;
 
 /// What it does with a task.
@@ -157,7 +157,9 @@ async fn serve(connection: Connection, worker: Arc<Worker>) {
                         worker.served.fetch_add(1, Relaxed);
                         sender.finish();
                         let more = receiver.message::<Reply>(limits::STREAM_MESSAGE_BYTES_MAX).await;
-                        worker.beyond.fetch_add(usize::from(!matches!(more, Ok(None))), Relaxed);
+                        // One of two that were started for a task is given up, whoever is audited.
+                        let given_up = matches!(more, Err(ReceiveError::Reset | ReceiveError::Lost(_)));
+                        worker.beyond.fetch_add(usize::from(!given_up && !matches!(more, Ok(None))), Relaxed);
                     } else {
                         // The end of the connection is noticed by writing, too.
                         worker.cancelled.fetch_add(1, Relaxed);

@@ -31,7 +31,7 @@ use crate::{
     canary_prompts::{self, Dice as _},
 };
 use blame::{Found, blame};
-use errand::{Declined, errand};
+use errand::{Answered, Declined, errand};
 use protocol::{
     grant::{Canary, Errand, Reading},
     ids::{ModelDigest, NodeId},
@@ -120,24 +120,13 @@ async fn have_read(shared: Arc<Shared>, excerpt: Excerpt) {
         return;
     }
     let told = Attempt::begin(shared.notices.clone(), task, subject, 0);
-    let mut findings = Vec::new();
-    for referee in apart(&referees, subject) {
-        let Some((attempt, scored)) = errand(&shared, excerpt.leg.model, referee, &excerpt.score).await else {
-            continue;
-        };
-        let found = match scored {
-            Ok(scored) => Found::Compared(excerpt.verdict(&scored.log_probs)),
-            Err(Declined::Invalid) => Found::Declined,
-            // A real task may be longer than what this one holds: that says nothing of the answer.
-            Err(Declined::TooLong) => {
-                attempt.end(End::Cancelled);
-                continue;
-            }
-        };
-        if is_decided(subject, attempt, found, &mut findings) {
-            break;
-        }
-    }
+    let judge = |scored: Result<Answered, Declined>| match scored {
+        Ok(scored) => Some(Found::Compared(excerpt.verdict(&scored.log_probs))),
+        Err(Declined::Invalid) => Some(Found::Declined),
+        // A real task may be longer than what this one holds: that says nothing of the answer.
+        Err(Declined::TooLong) => None,
+    };
+    let findings = ask_readers(&shared, excerpt.leg.model, subject, &referees, &excerpt.score, judge).await;
     tell(told, findings);
 }
 
@@ -159,18 +148,37 @@ async fn try_out(shared: Arc<Shared>, model: ModelDigest, tried: Box<Canary>) {
         Err(_) => return subject.end(End::Died),
     };
     let score = Task::Score { prompt: Prompt::Chat(canary.messages.clone()), ids: answered.ids.clone() };
+    let judge = |scored: Result<Answered, Declined>| match scored {
+        Ok(scored) => Some(Found::Compared(verdict(&answered.log_probs, &scored.log_probs))),
+        Err(_) => Some(Found::Declined),
+    };
+    let findings = ask_readers(&shared, model, subject.node(), &tried.referees, &score, judge).await;
+    tell(subject, findings);
+}
+
+/// What referees find, one after another until it is decided. Of whom `judge` says nothing has not taken part.
+async fn ask_readers(
+    shared: &Shared,
+    model: ModelDigest,
+    subject: NodeId,
+    referees: &[Errand],
+    score: &Task,
+    judge: impl Fn(Result<Answered, Declined>) -> Option<Found>,
+) -> Vec<(Attempt, Found)> {
     let mut findings = Vec::new();
-    for referee in apart(&tried.referees, subject.node()) {
-        let Some((attempt, scored)) = errand(&shared, model, referee, &score).await else { continue };
-        let found = match scored {
-            Ok(scored) => Found::Compared(verdict(&answered.log_probs, &scored.log_probs)),
-            Err(_) => Found::Declined,
+    for referee in apart(referees, subject) {
+        let Some((attempt, scored)) = errand(shared, model, referee, score).await else { continue };
+        let Some(found) = judge(scored) else {
+            attempt.end(End::Cancelled);
+            continue;
         };
-        if is_decided(subject.node(), attempt, found, &mut findings) {
+        tracing::debug!(subject = %subject.short(), referee = %attempt.node().short(), ?found, "audited");
+        findings.push((attempt, found));
+        if !found.is_against_the_subject() {
             break;
         }
     }
-    tell(subject, findings);
+    findings
 }
 
 /// Referees that may be asked: nobody reads its own answer, nobody has two voices.
@@ -181,13 +189,6 @@ fn apart(referees: &[Errand], subject: NodeId) -> impl Iterator<Item = &Errand> 
         let is_new = of(referee) != subject && referees[..at].iter().all(|other| of(other) != of(referee));
         (is_new && is_permitted(referee)).then_some(referee)
     })
-}
-
-/// Keeps what a referee found; whether nobody else need be asked.
-fn is_decided(subject: NodeId, attempt: Attempt, found: Found, findings: &mut Vec<(Attempt, Found)>) -> bool {
-    tracing::debug!(subject = %subject.short(), referee = %attempt.node().short(), ?found, "audited");
-    findings.push((attempt, found));
-    !found.is_against_the_subject()
 }
 
 /// Tells how it ended for each.

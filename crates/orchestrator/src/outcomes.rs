@@ -6,8 +6,8 @@
 //! **How much.** A client may lie, and what it says changes what others get. So:
 //! * A failure turns the node away from the client that reports it ([`crate::grudges`]): this needs no proof, because
 //!   it costs nobody else. A node that fails everything gets at most five tasks of one client by that rule alone.
-//! * In the node's own record, which is everybody's, failures of one client count [`testimony::FAILURES_PER_CLIENT`] times an hour
-//!   at most, and a success that any other client reports ends the row. Words bring a node to the edge of ejection; over
+//! * In the node's own record, which is everybody's, failures of one client count twice an hour at most
+//!   ([`testimony::FAILURES_PER_CLIENT`]), and a success that any other client reports ends the row. Words bring a node to the edge of ejection; over
 //!   it, only those of three clients, and not where a trial has just passed.
 //! * **One crash is one failure**, however many tasks it cost and whoever tells of it: those that a client had on a node
 //!   when it failed for the first time fall with that one, and so does a trial which finds the same.

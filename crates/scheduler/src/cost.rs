@@ -7,7 +7,8 @@
 //! The worker reads one prompt's worth of tokens at a time, whoever it belongs to. Whoever ends is replaced, so while this
 //! task is there, each of the *b* others reads a prompt once on average, and everybody waits for it; theirs are taken to
 //! be as long as this one. `step(n)` is the measured time of one step with *n* streams
-//! ([`trust::observations::Rates::step_ms`]), that is, after this task has joined. Where all slots are taken the task waits for the `tasks − S + 1`th of them to end: with *S*
+//! ([`trust::observations::Rates::step_ms`]), that is, after this task has joined. Where all slots are taken the task
+//! waits for the `tasks − S + 1`th of them to end: with *S*
 //! tasks like this one under way that takes `(tasks − S + 1) / S · A · step(S)`.
 //!
 //! **Others.** What a task takes from the streams beside it is a cost like its own: minimising only T would fill the

@@ -136,14 +136,20 @@ async fn a_task_counts_until_it_is_seen_and_one_that_never_comes_is_given_up() {
     assert_eq!((pool.live.counts(), pool.live.places(MODEL)), ((0, 0), 0));
 }
 
-#[tokio::test]
-async fn an_ejected_node_comes_back_by_passing_trials() {
+/// A pool with one node, which serves with eight slots.
+async fn pool_of_one() -> (Pool, MachineKey) {
     let mut pool = Pool::new().await;
     let key = MachineKey::generate();
     let mut vetter = Vetter::new(key.id());
     pool.join(key.id(), at(0));
     let vetted = vetter.vet(said(&key, 8, 0), &[], at(0));
     pool.live.state(key.id(), pool.links[0].1, vetted, at(0), u64::MAX / 2);
+    (pool, key)
+}
+
+#[tokio::test]
+async fn an_ejected_node_comes_back_by_passing_trials() {
+    let (mut pool, key) = pool_of_one().await;
     let failures = (1..=20u64).take_while(|number| pool.grant(*number, at(*number)).is_some()).count();
     assert_eq!(failures, 5, "no more at a time than an unproven node may fail");
     let ejections = (0..5).filter(|_| pool.live.ended(key.id(), MODEL, Ended::Failed, at(30))).count();
@@ -167,12 +173,7 @@ async fn an_ejected_node_comes_back_by_passing_trials() {
 
 #[tokio::test]
 async fn what_sets_off_trials_does_not_hasten_those_of_an_ejected_node() {
-    let mut pool = Pool::new().await;
-    let key = MachineKey::generate();
-    let mut vetter = Vetter::new(key.id());
-    pool.join(key.id(), at(0));
-    let vetted = vetter.vet(said(&key, 8, 0), &[], at(0));
-    pool.live.state(key.id(), pool.links[0].1, vetted, at(0), u64::MAX / 2);
+    let (mut pool, key) = pool_of_one().await;
     assert!(!pool.live.is_tried_enough(key.id(), MODEL, at(0)), "whoever is in doubt is tried at once");
     let ejections = (0..9).filter(|_| pool.live.trial_broke(key.id(), MODEL, 10_000, at(10_000))).count();
     assert_eq!(ejections, 1);

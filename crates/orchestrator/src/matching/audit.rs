@@ -12,8 +12,8 @@
 //!
 //! **Who reads a user's answer** is named when the answer is there, and the client asks: nobody's place or permit is held
 //! for the length of an answer, and a node that is named is one that is there. The client gives the task alone; whom it
-//! was drawn for stands here ([`crate::issued`]), and is forgotten when it is asked about. So a client chooses neither whom
-//! it accuses nor who reads; what it can do is to ask about none, which it could at any time, or about some only, which
+//! was drawn for stands here ([`crate::issued`]), and is forgotten when it is asked about. So a client chooses not
+//! who reads; whom it gets it can steer by excluding others, as with any task. What else it can do is to ask about none, which it could at any time, or about some only, which
 //! the dice bound. A permit for a referee is worth one task, and is paid for by the budget whether it is asked for or not:
 //! a client cannot roll again by leaving draws unused.
 

@@ -44,7 +44,7 @@ impl Waiter {
         Self { client, request, reply, passed_over_steady_ms: Cell::new(None) }
     }
 
-    /// Whether a place that there is has been of no use to it for long, because of what it excludes.
+    /// Whether a place that there is has been of no use to it for long.
     fn is_passed_over_for_long(&self, now_steady_ms: u64) -> bool {
         let since = self.passed_over_steady_ms.get();
         let most = if self.request.exclude.is_empty() { UNSERVED_MS_MAX } else { PASSED_OVER_MS_MAX };

@@ -31,7 +31,9 @@
 //! * a frame opens only in its place, once, and a stream without its final frame is not an answer.
 
 pub mod codec;
+pub mod genesis;
 pub mod grant;
+pub mod header;
 pub mod hold;
 pub mod ids;
 pub mod ipc;

@@ -64,6 +64,17 @@ pub const LICENCE_BYTES_MAX: usize = 200;
 /// Longest fact of a pool's registry.
 pub const FACT_BYTES_MAX: usize = 16 << 10;
 
+/// Shortest epoch of a committee, in blocks.
+pub const EPOCH_BLOCKS_MIN: u32 = 8;
+/// Longest epoch of a committee, in blocks.
+pub const EPOCH_BLOCKS_MAX: u32 = 1 << 20;
+/// Longest body of a block.
+pub const BLOCK_BODY_BYTES_MAX: usize = 1 << 20;
+/// Bundles in one block.
+pub const BLOCK_BUNDLES_MAX: usize = 256;
+/// Longest header with its certificate.
+pub const ANCHOR_BYTES_MAX: usize = 2 << 10;
+
 /// Longest value of a pool's agreed state; a fact that would make a longer one is rejected.
 pub const STATE_VALUE_BYTES_MAX: usize = 8 << 10;
 /// Longest proof from a pool's agreed state: a value, and 256 hashes beside the way to it.

@@ -9,6 +9,8 @@
 //! | `02` | | [`PoolPolicy`] |
 //! | `03` | | [`Totals`] |
 //! | `04` | | [`Clock`] |
+//! | `05` | | [`Committee`]: who agrees in this epoch |
+//! | `06` | | [`Committee`] of the next epoch, where it is another |
 //! | `10` | node | [`Member`] |
 //! | `11` | node | [`Observed`] |
 //! | `12` | node, model | [`Price`]: its ask |
@@ -27,6 +29,7 @@
 
 use crate::records::{Account, Clock, Counts, Hold, Mark, Member, Model, Observed, Params, Record, Totals};
 use protocol::{
+    header::Committee,
     ids::{AccountId, ModelDigest, NodeId, TaskId},
     market::Price,
     pool::{Invite, PoolPolicy, Standing},
@@ -35,6 +38,7 @@ use protocol::{
 use std::marker::PhantomData;
 
 pub(crate) const PARAMS: u8 = 0x00;
+pub(crate) const COMMITTEE: u8 = 0x05;
 pub(crate) const MEMBER: u8 = 0x10;
 pub(crate) const OBSERVED: u8 = 0x11;
 pub(crate) const MODEL: u8 = 0x31;
@@ -111,6 +115,10 @@ keys! {
     pub totals() -> Totals = 0x03, [];
     /// The time that was agreed on last.
     pub clock() -> Clock = 0x04, [];
+    /// Who agrees in this epoch.
+    pub committee() -> Committee = COMMITTEE, [];
+    /// Who agrees in the next epoch, where it is another committee.
+    pub next_committee() -> Committee = 0x06, [];
     /// A machine.
     pub member(node: NodeId) -> Member = MEMBER, [&node.0];
     /// What was observed of it.

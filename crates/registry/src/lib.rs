@@ -49,7 +49,6 @@ mod bundle;
 mod draft;
 mod event;
 mod fact;
-mod genesis;
 pub mod keys;
 mod ledger;
 mod models;
@@ -65,8 +64,8 @@ mod tree;
 pub use bundle::{Authenticated, Bundle};
 pub use event::Event;
 pub use fact::Fact;
-pub use genesis::{Genesis, GenesisError};
 pub use ledger::{Place, Posting};
+pub use protocol::genesis::{Genesis, GenesisError};
 pub use records::{
     Account, AgreedEvidence, Clock, Counts, Hold, Mark, Member, Model, Observed, Params, Record, Share, Totals,
 };

@@ -4,6 +4,7 @@ use crate::Genesis;
 use protocol::{
     codec,
     grant::Tier,
+    header::Committee,
     ids::{AccountId, ModelDigest, NodeId, PoolId, TaskId},
     limits,
     link::{ModelEntry, Role},
@@ -76,6 +77,8 @@ pub struct Totals {
 pub struct Clock {
     /// Blocks so far.
     pub height: u64,
+    /// Of the last block.
+    pub epoch: u64,
     /// In milliseconds since 1970.
     pub unix_ms: u64,
     /// The first minute of which not everything that was due has been done.
@@ -257,6 +260,7 @@ impl Record for Params {}
 impl Record for Counts {}
 impl Record for Totals {}
 impl Record for Clock {}
+impl Record for Committee {}
 impl Record for Member {}
 impl Record for Observed {}
 impl Record for Model {}

@@ -10,6 +10,7 @@ use crate::{
 };
 use protocol::{
     grant::ModelRef,
+    header::Committee,
     ids::{AccountId, NodeId, PoolId},
     link::ModelEntry,
     pool::{PoolPolicy, Standing},
@@ -27,6 +28,7 @@ use trust::observations::Observations;
 pub struct Registry {
     state: State,
     params: Option<Params>,
+    committee: Option<Committee>,
     members: BTreeMap<NodeId, Member>,
     models: Models,
     // Of members only.
@@ -79,6 +81,7 @@ impl Registry {
             let node = || <[u8; 32]>::try_from(id).ok().map(NodeId);
             match *prefix {
                 keys::PARAMS => self.params = self.state.read(&keys::params()),
+                keys::COMMITTEE => self.committee = self.state.committee(),
                 keys::MEMBER => refresh(&self.state, &mut self.members, node(), keys::member),
                 keys::OBSERVED => refresh(&self.state, &mut self.observed, node(), keys::observed),
                 keys::MODEL => {
@@ -129,7 +132,7 @@ impl Registry {
 
     /// Machines whose permits hold in the pool.
     pub fn orchestrators(&self) -> &[NodeId] {
-        self.params.as_ref().map_or(&[], |params| &params.genesis.orchestrators)
+        self.committee.as_ref().map_or(&[], Committee::members)
     }
 
     /// Whether this is the secret that admits. Takes the same time for every wrong secret.

@@ -1,10 +1,7 @@
 //! Who may say what: one table.
 
 use crate::{Fact, draft::Draft, keys};
-use protocol::{
-    ids::{AccountId, NodeId},
-    pool::Standing,
-};
+use protocol::{ids::AccountId, pool::Standing};
 
 /// In what capacity somebody says something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +59,5 @@ pub(crate) fn may_say(draft: &Draft, author: AccountId, fact: &Fact) -> bool {
 }
 
 fn is_orchestrator(draft: &Draft, author: AccountId) -> bool {
-    let params = draft.read(&keys::params());
-    params.is_some_and(|params| params.genesis.orchestrators.contains(&NodeId::from(author)))
+    draft.read(&keys::committee()).is_some_and(|committee| committee.contains(author.into()))
 }

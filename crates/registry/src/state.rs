@@ -10,6 +10,7 @@ use crate::{
     tree::Tree,
 };
 use protocol::{
+    header::Committee,
     ids::{AccountId, NodeId},
     limits,
     proof::{Digest, Proof},
@@ -29,6 +30,8 @@ pub struct State {
 pub struct BlockContext {
     /// Higher than of every block before.
     pub height: u64,
+    /// Not lower than of the block before. With a higher one the committee that was agreed on takes over.
+    pub epoch: u64,
     /// In milliseconds since 1970; not before that of the block before.
     pub unix_ms: u64,
 }
@@ -73,9 +76,19 @@ impl State {
         self.tree.iter()
     }
 
+    /// Who agrees in this epoch; nobody before the genesis.
+    pub fn committee(&self) -> Option<Committee> {
+        self.read(&keys::committee())
+    }
+
+    /// Who agrees in the next epoch, as it stands now.
+    pub fn next_committee(&self) -> Option<Committee> {
+        self.read(&keys::next_committee()).or_else(|| self.committee())
+    }
+
     /// Begins a block: time passes, and what was due by then is done.
     pub fn begin(&self, context: &BlockContext) -> Result<Step, Rejection> {
-        self.step(&Nobody, |draft| expiry::begin(draft, context.height, context.unix_ms))
+        self.step(&Nobody, |draft| expiry::begin(draft, context))
     }
 
     /// Applies a bundle: all of its facts, or none.
@@ -111,7 +124,7 @@ impl State {
                 return apply::pool::found(draft, genesis);
             }
             let params = draft.read(&keys::params());
-            let author = params.and_then(|params| params.genesis.owner()).unwrap_or(AccountId([0; 32]));
+            let author = params.map_or(AccountId([0; 32]), |params| params.genesis.owner);
             apply::fact(draft, author, fact)
         })
     }
@@ -131,5 +144,5 @@ fn is_known(draft: &Draft, author: AccountId) -> bool {
     draft.has(&keys::member(author.into()))
         || draft.has(&keys::standing(author))
         || draft.has(&keys::account(author))
-        || draft.read(&keys::params()).is_some_and(|params| params.genesis.orchestrators.contains(&author.into()))
+        || draft.read(&keys::committee()).is_some_and(|committee| committee.contains(author.into()))
 }

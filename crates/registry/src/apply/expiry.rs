@@ -10,6 +10,7 @@ use crate::{
     keys,
     ledger::{self, Place, Posting},
     records::{Clock, Hold, Share},
+    state::BlockContext,
 };
 use protocol::ids::{NodeId, TaskId};
 
@@ -20,12 +21,19 @@ const HOLDS_PER_BLOCK_MAX: usize = 64;
 const MINUTES_PER_BLOCK_MAX: usize = 1_024;
 
 /// Begins a block: sets the time, and does what is due by it.
-pub(crate) fn begin(draft: &mut Draft, height: u64, unix_ms: u64) -> Result<(), Rejection> {
+pub(crate) fn begin(draft: &mut Draft, context: &BlockContext) -> Result<(), Rejection> {
+    let BlockContext { height, epoch, unix_ms } = *context;
     let Some(mut clock) = draft.read(&keys::clock()) else { return Err(Rejection::NotFounded) };
-    if unix_ms < clock.unix_ms || height <= clock.height {
+    if unix_ms < clock.unix_ms || height <= clock.height || epoch < clock.epoch {
         return Err(Rejection::Time);
     }
-    clock = Clock { height, unix_ms, ..clock };
+    if epoch > clock.epoch
+        && let Some(next) = draft.read(&keys::next_committee())
+    {
+        draft.erase(keys::next_committee());
+        draft.write(keys::committee(), &next);
+    }
+    clock = Clock { height, epoch, unix_ms, ..clock };
     draft.write(keys::clock(), &clock);
     let (mut holds, mut minutes) = (0, 0);
     let last = unix_ms / MINUTE_MS;

@@ -1,7 +1,7 @@
 //! Facts of the pool as a whole: its beginning, its policy, who stands how, and who is invited.
 
 use crate::{
-    Event, Genesis, PoolError, Rejection,
+    Event, Genesis, GenesisError, PoolError, Rejection,
     draft::Draft,
     keys,
     records::{Clock, Counts, Mark, Params, Totals},
@@ -22,10 +22,9 @@ pub(crate) fn found(draft: &mut Draft, genesis: &Genesis) -> Result<(), Rejectio
     draft.write(keys::totals(), &Totals::default());
     draft.write(keys::clock(), &Clock::default());
     let mut counts = Counts::default();
-    if let Some(owner) = genesis.owner() {
-        draft.write(keys::standing(owner), &Standing::Owner);
-        (counts.standings, counts.owners) = (1, 1);
-    }
+    draft.write(keys::standing(genesis.owner), &Standing::Owner);
+    (counts.standings, counts.owners) = (1, 1);
+    draft.write(keys::committee(), &genesis.committee().map_err(GenesisError::from)?);
     // The secret that all tickets share is an invite without end, until it is revoked. No key has this id: it admits
     // only those whom an orchestrator saw show the secret.
     let id = NodeId(genesis.secret_hash);

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{Genesis, GenesisError, ModelError};
-use protocol::{ids::ModelDigest, limits, link::Role};
+use protocol::{header::CommitteeError, ids::ModelDigest, limits, link::Role};
 
 const NODE: NodeId = NodeId([9; 32]);
 
@@ -49,10 +49,10 @@ fn a_pool_is_named_by_its_genesis_and_founded_once() {
 #[test]
 fn a_genesis_names_each_orchestrator_once() {
     let with = |orchestrators| Genesis { orchestrators, ..genesis() }.pool();
-    assert_eq!(with(Vec::new()), Err(GenesisError::NoOrchestrator));
-    assert_eq!(with(vec![NODE, NodeId([1; 32]), NODE]), Err(GenesisError::Repeated));
+    assert_eq!(with(Vec::new()), Err(GenesisError::Committee(CommitteeError::Empty)));
+    assert_eq!(with(vec![NODE, NodeId([1; 32]), NODE]), Err(GenesisError::Committee(CommitteeError::Repeated)));
     let many = (0..=limits::ORCHESTRATORS_MAX as u8).map(|byte| NodeId([byte; 32])).collect();
-    assert_eq!(with(many), Err(GenesisError::TooManyOrchestrators));
+    assert_eq!(with(many), Err(GenesisError::Committee(CommitteeError::TooMany)));
 }
 
 #[test]

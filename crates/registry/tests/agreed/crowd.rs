@@ -207,7 +207,7 @@ impl Crowd {
         if self.random.in_100(8) {
             self.height += 1;
             self.now += if self.random.in_100(1) { 3_600_000 } else { self.random.below(20_000) };
-            return Operation::Block(BlockContext { height: self.height, unix_ms: self.now });
+            return Operation::Block(BlockContext { height: self.height, epoch: 0, unix_ms: self.now });
         }
         if self.random.in_100(10) && !self.said.is_empty() {
             let at = self.random.below(self.said.len() as u64) as usize;

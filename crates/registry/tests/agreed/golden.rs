@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// A change of this number is a change of what every pool has agreed on: it needs a new version of the records.
-const ROOT: &str = "6dc9830cdbd054f7f49fc5fbd0164aeeded012241842ab609beab258d1427e6f";
+const ROOT: &str = "064250b14851bbb2d81a3b20ec44a30c7ee2b8619ac56055f67b0202799223cb";
 
 #[test]
 fn a_long_run_has_the_root_that_it_always_had() {

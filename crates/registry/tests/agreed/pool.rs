@@ -75,11 +75,11 @@ fn strangers_leave_no_trace() {
 fn time_and_height_only_grow() {
     let mut world = World::founded();
     for (height, unix_ms) in [(world.height, world.now), (world.height + 1, world.now - 1)] {
-        let context = BlockContext { height, unix_ms };
+        let context = BlockContext { height, epoch: 0, unix_ms };
         assert_eq!(world.registry.begin(&context), Err(Rejection::Time));
     }
     // A leap to the end of time costs no more than any block.
-    world.registry.begin(&BlockContext { height: u64::MAX, unix_ms: u64::MAX }).unwrap();
+    world.registry.begin(&BlockContext { height: u64::MAX, epoch: 0, unix_ms: u64::MAX }).unwrap();
 }
 
 #[test]

@@ -91,7 +91,7 @@ impl World {
 
     pub(crate) fn pass(&mut self, ms: u64) -> Vec<Event> {
         (self.height, self.now) = (self.height + 1, self.now + ms);
-        self.registry.begin(&BlockContext { height: self.height, unix_ms: self.now }).unwrap()
+        self.registry.begin(&BlockContext { height: self.height, epoch: 0, unix_ms: self.now }).unwrap()
     }
 
     pub(crate) fn bundle(&mut self, author: AccountId, facts: Vec<Fact>) -> Bundle {

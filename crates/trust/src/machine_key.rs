@@ -1,5 +1,6 @@
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use protocol::{
+    codec::CodecError,
     ids::NodeId,
     signed::{Signable, Signed, Verifier},
 };
@@ -48,13 +49,17 @@ impl MachineKey {
         NodeId(self.0.verifying_key().to_bytes())
     }
 
-    /// Signs a payload.
+    /// Signs a payload whose size is bounded by what it is. One that grows with what others say: [`MachineKey::try_sign`].
     ///
     /// # Panics
-    /// If the payload exceeds [`protocol::limits::SIGNED_BYTES_MAX`], which no payload that we build does.
+    /// If the payload exceeds [`protocol::limits::SIGNED_BYTES_MAX`].
     pub fn sign<T: Signable>(&self, value: &T) -> Signed<T> {
+        self.try_sign(value).expect("the payload is bounded by what it is")
+    }
+
+    /// Signs a payload, unless it is longer than [`protocol::limits::SIGNED_BYTES_MAX`].
+    pub fn try_sign<T: Signable>(&self, value: &T) -> Result<Signed<T>, CodecError> {
         Signed::new(self.id(), value, |message| self.0.sign(message).to_bytes())
-            .expect("payloads that we build are within their limit")
     }
 }
 
@@ -121,6 +126,19 @@ mod tests {
         let bytes = postcard::to_stdvec(&signed).unwrap();
         let other_kind: Signed<Two> = postcard::from_bytes(&bytes).unwrap();
         assert_eq!(open(&other_kind), Err(SignatureError::Signature));
+    }
+
+    #[test]
+    fn a_payload_that_is_too_long_is_an_error() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct Long(Vec<u8>);
+        impl Signable for Long {
+            const CONTEXT: &'static str = "long";
+        }
+        let key = MachineKey::generate();
+        let limit = protocol::limits::SIGNED_BYTES_MAX;
+        assert!(key.try_sign(&Long(vec![0; limit - 3])).is_ok());
+        assert_eq!(key.try_sign(&Long(vec![0; limit])), Err(CodecError::TooLong { bytes: limit + 3, limit }));
     }
 
     #[test]

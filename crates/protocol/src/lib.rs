@@ -31,6 +31,7 @@
 //! * a frame opens only in its place, once, and a stream without its final frame is not an answer.
 
 pub mod codec;
+pub mod fault;
 pub mod genesis;
 pub mod grant;
 pub mod header;

@@ -57,6 +57,8 @@ pub const MEMBERS_MAX: usize = 1 << 17;
 pub const ORCHESTRATORS_MAX: usize = 16;
 /// Models of one pool. With their names they fit one message of a link.
 pub const MODELS_MAX: usize = 256;
+/// Models that one pool has ever had: names of removed ones stay taken.
+pub const MODELS_EVER_MAX: usize = 1 << 14;
 /// Other names of one model.
 pub const MODEL_ALIASES_MAX: usize = 8;
 /// Bytes of the name of a model's licence.
@@ -72,6 +74,10 @@ pub const EPOCH_BLOCKS_MAX: u32 = 1 << 20;
 pub const BLOCK_BODY_BYTES_MAX: usize = 1 << 20;
 /// Bundles in one block.
 pub const BLOCK_BUNDLES_MAX: usize = 256;
+/// Longest evidence of a member's fault: two of its votes.
+pub const FAULT_EVIDENCE_BYTES_MAX: usize = 4 << 10;
+/// Faults of members that a pool remembers.
+pub const FAULTS_MAX: usize = 4096;
 /// Longest header with its certificate.
 pub const ANCHOR_BYTES_MAX: usize = 2 << 10;
 
@@ -80,6 +86,8 @@ pub const STATE_VALUE_BYTES_MAX: usize = 8 << 10;
 /// Longest proof from a pool's agreed state: a value, and 256 hashes beside the way to it.
 pub const PROOF_BYTES_MAX: usize = STATE_VALUE_BYTES_MAX + 256 * 32 + 16;
 
+/// Keys that have ever said something in one pool: a number is kept for each.
+pub const AUTHORS_MAX: usize = 1 << 19;
 /// Facts that one author signs together.
 pub const BUNDLE_FACTS_MAX: usize = 256;
 /// How long before it ends a bundle of facts may be handed in, in milliseconds.
@@ -102,15 +110,17 @@ pub const MEASUREMENTS_MAX: usize = 256;
 pub const ACCOUNTS_MAX: usize = 1 << 18;
 /// Accounts that one account blocks.
 pub const BLOCKS_MAX: u32 = 64;
+/// Accounts that all accounts of one pool block together.
+pub const BLOCKS_PER_POOL_MAX: u32 = 1 << 20;
 /// Micro-credits that a pool can issue: 10⁹ credits. Every sum of them fits 64 bits.
 pub const ISSUE_MICRO_MAX: u64 = 1_000_000_000_000_000;
-/// Tasks of one pool that hold credits at once.
+/// Orders of one pool that have not run out.
 pub const HOLDS_MAX: usize = 1 << 20;
-/// Nodes that one task may pay.
-pub const PAID_NODES_MAX: usize = 16;
+/// Tasks that one receipt is for.
+pub const RECEIPT_LINES_MAX: usize = 64;
 /// How long credits may be held, in milliseconds.
 pub const HOLD_LIFETIME_MS: u64 = 4 * 60 * 60 * 1000;
-/// How long the other side of a claim, and nodes of a closed task, have to say theirs, in milliseconds.
+/// How long the other side of a claim, and the node of a closed hold, have to say theirs, in milliseconds.
 pub const CLAIM_WINDOW_MS: u64 = 10 * 60 * 1000;
 
 /// Connections to one orchestrator; an idle one costs it about 100 kB.

@@ -2,16 +2,23 @@
 //!
 //! | payload | signed by | says |
 //! |---|---|---|
-//! | [`Order`] | the asker's machine | hold at most this much of my account's credits for this task |
+//! | [`Order`] | the asker's machine | hold at most this much of my account's credits for this node's work on this task |
 //! | [`Ack`] | the asker's machine, every few tokens | this node gave me so much so far, at this price |
-//! | [`Receipt`] | both | this node did so much, at this price: settle it |
+//! | [`Receipt`] | both | this node did so much on each of these tasks, at these prices: settle it |
 //! | [`Claim`] | the node | my asker went away without a receipt: settle its last [`Ack`] |
-//! | [`Close`] | the asker's machine | nobody else works on this task: give the rest back |
+//! | [`Close`] | the asker's machine | this node works on the task no more: give the rest back |
 //!
-//! Each names its pool, so that nothing signed for one counts in another. Amounts are in micro-credits, whole numbers.
+//! Each names its pool, so that nothing signed for one counts in another, and all but the first the order that it is
+//! about ([`Signed::digest`]), so that nothing counts for a later order of the same task. Amounts are in micro-credits,
+//! whole numbers.
+//!
+//! An order names one node, and what it holds is a promise to that node alone: nobody else can be paid from it, whatever
+//! the asker signs with whom. A task that goes on at another node has an order for that one too.
 
 use crate::{
     ids::{AccountId, ModelDigest, NodeId, PoolId, TaskId},
+    limits,
+    proof::Digest,
     signed::{Signable, Signature, Signed, Verifier},
 };
 use serde::{Deserialize, Serialize};
@@ -50,16 +57,29 @@ impl Price {
     }
 }
 
-/// Holds credits for a task.
+/// Which credits are meant: what one asker holds for one node's work on one task.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HoldId {
+    /// Who asks.
+    pub client: NodeId,
+    /// Which task.
+    pub task: TaskId,
+    /// Who serves.
+    pub node: NodeId,
+}
+
+/// Holds credits for one node's work on a task.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// In which pool.
     pub pool: PoolId,
     /// Which task.
     pub task: TaskId,
-    /// The most that the task may cost, on all nodes together.
+    /// Who may be paid.
+    pub node: NodeId,
+    /// The most that its work may cost.
     pub amount_micro: u64,
-    /// The highest price that a node may ask.
+    /// The highest price that it may ask.
     pub ceiling: Price,
     /// Until when, in milliseconds since 1970; then the rest returns.
     pub until_unix_ms: u64,
@@ -69,17 +89,26 @@ impl Signable for Order {
     const CONTEXT: &'static str = "darkbloom/order/1";
 }
 
-/// What one node did for one task.
+/// What one node did for one asker: several tasks under the same two signatures.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// In which pool.
     pub pool: PoolId,
-    /// Which task.
-    pub task: TaskId,
     /// Who asked.
     pub client: NodeId,
     /// Who served.
     pub node: NodeId,
+    /// One for each task: 1 to [`limits::RECEIPT_LINES_MAX`].
+    pub lines: Vec<ReceiptLine>,
+}
+
+/// What a node did for one task.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReceiptLine {
+    /// Which task.
+    pub task: TaskId,
+    /// The order that it is paid from ([`Signed::digest`]).
+    pub order: Digest,
     /// With which model.
     pub model: ModelDigest,
     /// Tokens that it read, those of a resumed answer included.
@@ -116,11 +145,13 @@ impl Countersigned {
         Self { receipt, countersignature }
     }
 
-    /// The receipt, if the node and the asker that it names have both signed it.
+    /// The receipt, if the node and the asker that it names have both signed it, and it has lines, and not too many.
     pub fn open(&self, verifier: &dyn Verifier) -> Option<Receipt> {
         let receipt = self.receipt.open(verifier)?;
-        let is_countersigned = verifier.holds(&receipt.client, &self.receipt.message(), &self.countersignature.bytes());
-        (receipt.node == self.receipt.signer && is_countersigned).then_some(receipt)
+        let is_bounded = (1..=limits::RECEIPT_LINES_MAX).contains(&receipt.lines.len());
+        let is_countersigned =
+            || verifier.holds(&receipt.client, &self.receipt.message(), &self.countersignature.bytes());
+        (is_bounded && receipt.node == self.receipt.signer && is_countersigned()).then_some(receipt)
     }
 }
 
@@ -133,6 +164,8 @@ pub struct Ack {
     pub task: TaskId,
     /// Who serves.
     pub node: NodeId,
+    /// The order that it is paid from ([`Signed::digest`]).
+    pub order: Digest,
     /// Tokens that it read.
     pub prompt_tokens: u32,
     /// Tokens that have arrived.
@@ -157,13 +190,17 @@ impl Signable for Claim {
     const CONTEXT: &'static str = "darkbloom/claim/1";
 }
 
-/// Says that a task is over.
+/// Says that a node works on a task no more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Close {
     /// In which pool.
     pub pool: PoolId,
     /// Which task.
     pub task: TaskId,
+    /// Which node.
+    pub node: NodeId,
+    /// The order whose rest is to return ([`Signed::digest`]).
+    pub order: Digest,
 }
 
 impl Signable for Close {
@@ -177,6 +214,9 @@ pub struct AccountLink {
     pub pool: PoolId,
     /// Whose.
     pub account: AccountId,
+    /// Higher than in every link of this machine before; gaps do no harm. So an account that the machine has left does not
+    /// get it back with an old link.
+    pub number: u64,
 }
 
 impl Signable for AccountLink {

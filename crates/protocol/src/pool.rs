@@ -101,7 +101,10 @@ pub struct PoolPolicy {
     pub starter_micro: u64,
     /// What the pool gives to all accounts together, in micro-credits.
     pub issue_micro_max: u64,
-    /// Tasks of one account that may hold credits at once.
+    /// What one account may hold for tasks on one day (UTC), in micro-credits; what returns on that day does not count.
+    /// `None`: what it has.
+    pub day_micro_max: Option<u64>,
+    /// Orders of one account that have not run out, those that are settled included.
     pub holds_per_account_max: u32,
     /// How old a root may be for what it proves to count, in milliseconds.
     pub root_age_ms_max: u64,
@@ -119,7 +122,8 @@ impl Default for PoolPolicy {
             needs_approval: false,
             starter_micro: 0,
             issue_micro_max: 0,
-            holds_per_account_max: 64,
+            day_micro_max: None,
+            holds_per_account_max: 1_024,
             root_age_ms_max: 10 * 60 * 1000,
         }
     }

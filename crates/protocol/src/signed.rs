@@ -4,6 +4,7 @@ use crate::{
     codec::{self, CodecError},
     ids::NodeId,
     limits,
+    proof::Digest,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use std::marker::PhantomData;
@@ -84,6 +85,11 @@ impl<T: Signable> Signed<T> {
     /// The bytes that the signature covers.
     pub fn message(&self) -> Vec<u8> {
         message::<T>(&self.payload)
+    }
+
+    /// BLAKE3 of what the signature covers: names what was said, whoever has signed it.
+    pub fn digest(&self) -> Digest {
+        *blake3::hash(&self.message()).as_bytes()
     }
 
     /// The signature's 64 bytes.

@@ -1,5 +1,6 @@
 //! What each fact does.
 
+pub(crate) mod committee;
 pub(crate) mod expiry;
 pub(crate) mod ledger;
 pub(crate) mod market;
@@ -23,7 +24,7 @@ pub(crate) fn fact(draft: &mut Draft, author: AccountId, fact: &Fact) -> Result<
         Fact::Genesis(_) => Err(Rejection::NotAllowed),
         Fact::MemberAdmitted { node, role, at_unix_ms } => members::admit(draft, *node, *role, *at_unix_ms),
         Fact::ModelAdded(entry) => models::add(draft, entry),
-        Fact::MemberRemoved { node, at_unix_ms } => members::remove(draft, *node, *at_unix_ms),
+        Fact::MemberRemoved { node, at_unix_ms } => members::remove(draft, author, *node, *at_unix_ms),
         Fact::Observed { node, epoch, observations } => members::observe(draft, *node, *epoch, observations),
         Fact::PolicySet(policy) => pool::set_policy(draft, policy),
         Fact::StandingGranted { account, standing } => pool::grant(draft, author, *account, *standing),
@@ -43,6 +44,12 @@ pub(crate) fn fact(draft: &mut Draft, author: AccountId, fact: &Fact) -> Result<
         Fact::HoldPlaced { order } => ledger::hold(draft, order),
         Fact::Settled(countersigned) => ledger::settle(draft, countersigned),
         Fact::ClaimFiled { claim } => ledger::claim(draft, claim),
-        Fact::TaskClosed { close } => ledger::close(draft, close),
+        Fact::HoldClosed { close } => ledger::close(draft, close),
+        Fact::CommitteeChanged { add, remove } => committee::change(draft, add, remove),
+        Fact::Fault { member, epoch, view, kind, evidence } => {
+            committee::fault(draft, (*member, *epoch, *kind), *view, evidence)
+        }
+        Fact::ModelRemoved { digest } => models::remove(draft, *digest),
+        Fact::AccountUnlinked { node } => members::unlink(draft, author, *node),
     }
 }

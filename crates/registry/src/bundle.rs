@@ -20,7 +20,7 @@ pub struct Bundle {
     pub sequence: u64,
     /// It counts up to this time, in milliseconds since 1970: what an author believes lost cannot come back much later.
     pub not_after_unix_ms: u64,
-    /// At most [`limits::BUNDLE_FACTS_MAX`].
+    /// At most [`limits::BUNDLE_FACTS_MAX`], each at most [`limits::FACT_BYTES_MAX`] long.
     pub facts: Vec<Fact>,
 }
 
@@ -41,6 +41,11 @@ impl Authenticated {
         }
         if !(1..=limits::BUNDLE_FACTS_MAX).contains(&bundle.facts.len()) {
             return Err(BundleError::Size);
+        }
+        // In a shorter bundle no fact can be too long.
+        let is_long = signed.payload.len() > limits::FACT_BYTES_MAX;
+        if is_long && bundle.facts.iter().any(|fact| fact.encode().is_err()) {
+            return Err(BundleError::FactTooLong);
         }
         Ok(Self(bundle))
     }

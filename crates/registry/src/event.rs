@@ -1,10 +1,13 @@
 //! What facts change.
 
-use crate::ledger::Posting;
+use crate::{LedgerError, ledger::Posting};
 use protocol::{
-    ids::{AccountId, ModelDigest, NodeId, PoolId, TaskId},
+    fault::FaultKind,
+    ids::{AccountId, ModelDigest, NodeId, PoolId},
     link::Role,
+    market::HoldId,
     pool::Standing,
+    proof::Digest,
 };
 
 /// What a fact changed.
@@ -94,33 +97,56 @@ pub enum Event {
     },
     /// Credits moved.
     Posted(Posting),
-    /// A node's share of a task is settled.
+    /// A node's work on a task is settled.
     Settled {
-        /// Who asked.
-        client: NodeId,
-        /// Which task.
-        task: TaskId,
-        /// Which node.
-        node: NodeId,
+        /// Whose for whom.
+        hold: HoldId,
         /// How much it was paid, in micro-credits; 0 between machines of one account.
         amount_micro: u64,
     },
     /// A node claims its share without a receipt.
     Claimed {
-        /// Who asked.
-        client: NodeId,
-        /// Which task.
-        task: TaskId,
-        /// Which node.
-        node: NodeId,
+        /// Whose for whom.
+        hold: HoldId,
         /// How much it will be paid, in micro-credits.
         amount_micro: u64,
     },
-    /// A task is over: what is left of its hold will return.
-    TaskClosed {
-        /// Who asked.
-        client: NodeId,
-        /// Which task.
-        task: TaskId,
+    /// A line of a receipt does not count, while others of it do. Nothing has changed by it.
+    LineRefused {
+        /// Whose for whom.
+        hold: HoldId,
+        /// Why.
+        why: LedgerError,
+    },
+    /// A node works on a task no more: what is left of its hold will return.
+    HoldClosed {
+        /// Whose for whom.
+        hold: HoldId,
+    },
+    /// Another committee will take over with the next epoch, or the present one stays after all.
+    NextCommitteeSet {
+        /// The digest of the committee of the next epoch.
+        committee: Digest,
+    },
+    /// Another committee has taken over.
+    CommitteeChanged {
+        /// From which epoch on.
+        epoch: u64,
+        /// Its digest.
+        committee: Digest,
+    },
+    /// A member of a committee has contradicted itself.
+    Faulted {
+        /// Who.
+        member: NodeId,
+        /// In which epoch.
+        epoch: u64,
+        /// How.
+        kind: FaultKind,
+    },
+    /// The pool has a model no more.
+    ModelRemoved {
+        /// Which.
+        digest: ModelDigest,
     },
 }

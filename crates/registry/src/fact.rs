@@ -3,6 +3,7 @@
 use crate::{AgreedEvidence, Genesis};
 use protocol::{
     codec::{self, CodecError},
+    fault::FaultKind,
     ids::{AccountId, ModelDigest, NodeId},
     limits,
     link::{ModelEntry, Role},
@@ -28,7 +29,7 @@ pub enum Fact {
         /// When, in milliseconds since 1970.
         at_unix_ms: u64,
     },
-    /// The pool has a model. The first is its default.
+    /// The pool has a model. Its default is the one that came first of those that it has.
     ModelAdded(ModelEntry),
     /// A machine may take part no more, in any role, whatever ticket it shows.
     MemberRemoved {
@@ -129,22 +130,63 @@ pub enum Fact {
         /// Which machine.
         node: NodeId,
     },
-    /// Credits are held for a task.
+    /// Credits are held for a node's work on a task.
     HoldPlaced {
         /// Signed by the asker's machine.
         order: Signed<Order>,
     },
-    /// A node is paid for its share of a task.
+    /// A node is paid for its work on some tasks. Each line counts for itself; where no line is new, and one does not count,
+    /// the receipt is rejected for that.
     Settled(Countersigned),
     /// A node wants to be paid without a receipt.
     ClaimFiled {
         /// Signed by the node; the acknowledgement in it by the asker's machine.
         claim: Signed<Claim>,
     },
-    /// A task is over.
-    TaskClosed {
+    /// A node works on a task no more.
+    HoldClosed {
         /// Signed by the asker's machine.
         close: Signed<Close>,
+    },
+    /// The committee of the next epoch is the one that was planned for it, with these changes.
+    ///
+    /// It may differ from the present one in as many members (those that come and those that go together) as the present
+    /// one can do without, [`Committee::faults`], or in one where it can do without nobody. Then those that stay are a
+    /// quorum of the present committee, and so know what was agreed on last; and a quorum of the next one, and so go on
+    /// even where none of the new ones ever comes, and can take the change back. A committee of one to three can do
+    /// neither: it stands still without any of its members, so who adds one there sees first that it runs.
+    ///
+    /// [`Committee::faults`]: protocol::header::Committee::faults
+    CommitteeChanged {
+        /// Who comes.
+        add: Vec<NodeId>,
+        /// Who goes.
+        remove: Vec<NodeId>,
+    },
+    /// A member of a committee has contradicted itself. Who votes on a block with this has verified the evidence: the
+    /// registry knows no votes, and remembers of it only the hash.
+    Fault {
+        /// Who.
+        member: NodeId,
+        /// In which epoch.
+        epoch: u64,
+        /// In which round of it.
+        view: u64,
+        /// How.
+        kind: FaultKind,
+        /// Two votes that contradict each other; at most [`limits::FAULT_EVIDENCE_BYTES_MAX`].
+        evidence: Vec<u8>,
+    },
+    /// The pool has a model no more, and never again: orchestrators add what members serve, so that a removal that did
+    /// not stay would be none. Its names mean nothing else from then on.
+    ModelRemoved {
+        /// Which.
+        digest: ModelDigest,
+    },
+    /// A machine does not belong to the author's account any more, but to itself.
+    AccountUnlinked {
+        /// Which.
+        node: NodeId,
     },
 }
 

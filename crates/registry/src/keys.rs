@@ -11,12 +11,13 @@
 //! | `04` | | [`Clock`] |
 //! | `05` | | [`Committee`]: who agrees in this epoch |
 //! | `06` | | [`Committee`] of the next epoch, where it is another |
+//! | `07` | | [`PastCommittee`]: who agreed before |
 //! | `10` | node | [`Member`] |
 //! | `11` | node | [`Observed`] |
 //! | `12` | node, model | [`Price`]: its ask |
 //! | `13` | account | [`Standing`] |
 //! | `20` | account | [`Account`] |
-//! | `21` | client, task | [`Hold`] |
+//! | `21` | client, task, node | [`Hold`] |
 //! | `22` | minute | number of holds to be looked at then |
 //! | `23` | minute, number | one of them |
 //! | `24` | account, other | [`Mark`]: the one blocks the other |
@@ -26,12 +27,16 @@
 //! | `33` | measurement | [`Mark`]: workers of it are allowed |
 //! | `40` | invite | [`Invite`] |
 //! | `50` | author | the last sequence number |
+//! | `60` | member, epoch, kind | [`AgreedFault`] |
 
-use crate::records::{Account, Clock, Counts, Hold, Mark, Member, Model, Observed, Params, Record, Totals};
+use crate::records::{
+    Account, AgreedFault, Clock, Counts, Hold, Mark, Member, Model, Observed, Params, PastCommittee, Record, Totals,
+};
 use protocol::{
+    fault::FaultKind,
     header::Committee,
-    ids::{AccountId, ModelDigest, NodeId, TaskId},
-    market::Price,
+    ids::{AccountId, ModelDigest, NodeId},
+    market::{HoldId, Price},
     pool::{Invite, PoolPolicy, Standing},
     proof::{Digest, Finding, Proof, ProofError},
 };
@@ -42,6 +47,7 @@ pub(crate) const COMMITTEE: u8 = 0x05;
 pub(crate) const MEMBER: u8 = 0x10;
 pub(crate) const OBSERVED: u8 = 0x11;
 pub(crate) const MODEL: u8 = 0x31;
+pub(crate) const FAULT: u8 = 0x60;
 
 /// The key of a record of type `R`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,6 +125,8 @@ keys! {
     pub committee() -> Committee = COMMITTEE, [];
     /// Who agrees in the next epoch, where it is another committee.
     pub next_committee() -> Committee = 0x06, [];
+    /// Who agreed before the committee changed last.
+    pub past_committee() -> PastCommittee = 0x07, [];
     /// A machine.
     pub member(node: NodeId) -> Member = MEMBER, [&node.0];
     /// What was observed of it.
@@ -129,10 +137,10 @@ keys! {
     pub standing(account: AccountId) -> Standing = 0x13, [&account.0];
     /// What an account has.
     pub account(account: AccountId) -> Account = 0x20, [&account.0];
-    /// Credits held for a task. By its asker too, so that nobody can take another's task id.
-    pub hold(client: NodeId, task: TaskId) -> Hold = 0x21, [&client.0, &task.0];
+    /// Credits held for a node's work on a task. By its asker too, so that nobody can take another's task id.
+    pub hold(id: HoldId) -> Hold = 0x21, [&id.client.0, &id.task.0, &id.node.0];
     pub(crate) due_count(minute: u64) -> u32 = 0x22, [&minute.to_be_bytes()];
-    pub(crate) due(minute: u64, number: u32) -> (NodeId, TaskId) = 0x23, [&minute.to_be_bytes(), &number.to_be_bytes()];
+    pub(crate) due(minute: u64, number: u32) -> HoldId = 0x23, [&minute.to_be_bytes(), &number.to_be_bytes()];
     /// Whether one account blocks another.
     pub block(account: AccountId, other: AccountId) -> Mark = 0x24, [&account.0, &other.0];
     /// The model that came in this place; the first is the default.
@@ -147,4 +155,7 @@ keys! {
     pub invite(id: NodeId) -> Invite = 0x40, [&id.0];
     /// The sequence number of an author's last bundle.
     pub sequence(author: AccountId) -> u64 = 0x50, [&author.0];
+    /// That a member of a committee has contradicted itself.
+    pub fault(member: NodeId, epoch: u64, kind: FaultKind) -> AgreedFault = FAULT,
+        [&member.0, &epoch.to_be_bytes(), &[kind.number()]];
 }

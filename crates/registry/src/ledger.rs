@@ -1,10 +1,7 @@
 //! Credits move from one place to another, never otherwise: every posting takes from one what it gives to the other.
 
 use crate::{LedgerError, draft::Draft, keys, records::Account};
-use protocol::{
-    ids::{AccountId, NodeId, TaskId},
-    limits,
-};
+use protocol::{ids::AccountId, limits, market::HoldId};
 
 /// Where credits can be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,8 +23,8 @@ pub struct Posting {
     pub to: Place,
     /// How much, in micro-credits.
     pub amount_micro: u64,
-    /// For which asker's task, if for one.
-    pub task: Option<(NodeId, TaskId)>,
+    /// For whose work on which task, if for one.
+    pub hold: Option<HoldId>,
 }
 
 impl Place {
@@ -85,6 +82,11 @@ pub(crate) fn post(draft: &mut Draft, posting: Posting) -> Result<(), LedgerErro
 fn check_room(draft: &Draft, id: AccountId) -> Result<(), LedgerError> {
     let is_full = draft.counts().accounts as usize >= limits::ACCOUNTS_MAX;
     if is_full && !draft.has(&keys::account(id)) { Err(LedgerError::AccountsFull) } else { Ok(()) }
+}
+
+/// Makes room for an account, so that it can be paid later.
+pub(crate) fn open(draft: &mut Draft, id: AccountId) -> Result<(), LedgerError> {
+    if draft.has(&keys::account(id)) { Ok(()) } else { write_account(draft, id, &Account::default()) }
 }
 
 /// Writes an account, and counts it if it is new.

@@ -36,12 +36,15 @@
 //! Invariants:
 //! * the same log gives the same state; a fact that is so already changes nothing and has no events;
 //! * a rejected fact changes nothing;
-//! * what a name or digest means never changes once it means something;
-//! * a member that was removed stays removed;
+//! * what a name or digest means never changes once it means something, except that it means nothing after the model was
+//!   removed; only `default` wanders, and is always the model that came first of those that are there;
+//! * a member or model that was removed stays removed;
 //! * observations are of members, and of each epoch only once;
 //! * the root is a function of what stands in the state, and of nothing else;
 //! * a bundle counts once, whole or not at all, and [`authorities`] says who may say what;
 //! * credits move by postings that take as much as they give; no balance is below zero; a node is paid for a task once;
+//! * what is held for a node's work is that node's or the payer's, and nobody else's ([`Hold`]);
+//! * those who stay in a committee that changes are a quorum of it, where a committee can do without anybody at all;
 //! * everything is bounded by [`protocol::limits`].
 
 mod apply;
@@ -67,7 +70,8 @@ pub use fact::Fact;
 pub use ledger::{Place, Posting};
 pub use protocol::genesis::{Genesis, GenesisError};
 pub use records::{
-    Account, AgreedEvidence, Clock, Counts, Hold, Mark, Member, Model, Observed, Params, Record, Share, Totals,
+    Account, AgreedEvidence, AgreedFault, Clock, Counts, Hold, Mark, Member, Model, Observed, Params, PastCommittee,
+    Record, Share, Totals,
 };
 pub use registry::Registry;
 pub use rejection::{BundleError, LedgerError, ModelError, PoolError, Rejection};

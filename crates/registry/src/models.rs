@@ -1,6 +1,9 @@
 //! The models of a pool, by name and digest: derived from the state, for readers.
 
-use crate::names::{DEFAULT, folded};
+use crate::{
+    names::{DEFAULT, folded},
+    records::Model,
+};
 use protocol::{grant::ModelRef, ids::ModelDigest, limits, link::ModelEntry};
 use std::collections::BTreeMap;
 
@@ -14,15 +17,32 @@ pub(crate) struct Models {
 }
 
 impl Models {
-    pub(crate) fn push(&mut self, entry: ModelEntry) {
-        let at = self.entries.len();
-        // Models stay as they are, so each comes once.
-        if self.by_digest.insert(entry.digest, at).is_none() {
-            for name in std::iter::once(&entry.name).chain(&entry.aliases) {
-                self.by_name.insert(folded(name), at);
+    /// Takes over records that have changed: models that came, or were removed.
+    pub(crate) fn update(&mut self, mut changed: Vec<Model>) {
+        // Models stay as they are otherwise, so each comes once, after those that are there.
+        changed.sort_unstable_by_key(|model| model.place);
+        for model in changed {
+            let is_here = self.by_digest.contains_key(&model.entry.digest);
+            match model.is_removed {
+                false if !is_here => self.push(model.entry),
+                true if is_here => self.remove(model.entry.digest),
+                _ => {}
             }
-            self.entries.push(entry);
         }
+    }
+
+    fn push(&mut self, entry: ModelEntry) {
+        let at = self.entries.len();
+        self.by_digest.insert(entry.digest, at);
+        for name in std::iter::once(&entry.name).chain(&entry.aliases) {
+            self.by_name.insert(folded(name), at);
+        }
+        self.entries.push(entry);
+    }
+
+    fn remove(&mut self, digest: ModelDigest) {
+        let left = std::mem::take(self).entries.into_iter().filter(|entry| entry.digest != digest);
+        left.for_each(|entry| self.push(entry));
     }
 
     pub(crate) fn get(&self, model: &ModelRef) -> Option<&ModelEntry> {

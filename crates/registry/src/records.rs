@@ -3,13 +3,15 @@
 use crate::Genesis;
 use protocol::{
     codec,
+    fault::FaultKind,
     grant::Tier,
     header::Committee,
-    ids::{AccountId, ModelDigest, NodeId, PoolId, TaskId},
+    ids::{AccountId, ModelDigest, NodeId, PoolId},
     limits,
     link::{ModelEntry, Role},
-    market::Price,
+    market::{HoldId, Price},
     pool::{Invite, Label, PoolPolicy, Standing},
+    proof::Digest,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use trust::observations::Observations;
@@ -47,8 +49,10 @@ pub struct Params {
 pub struct Counts {
     /// Machines that are or were members.
     pub members: u32,
-    /// Models.
+    /// Models that were not removed.
     pub models: u32,
+    /// Models, those that were removed included.
+    pub models_ever: u32,
     /// Allowed measurements.
     pub measurements: u32,
     /// Invites that are not used up.
@@ -59,10 +63,16 @@ pub struct Counts {
     pub owners: u32,
     /// Accounts that have, or had, credits.
     pub accounts: u32,
-    /// Tasks that hold credits, or did until lately.
+    /// Orders that have not run out.
     pub holds: u32,
     /// Times at which one is to be looked at.
     pub dues: u32,
+    /// Keys that have said something.
+    pub authors: u32,
+    /// Accounts that accounts block.
+    pub blocks: u32,
+    /// Faults of members of committees.
+    pub faults: u32,
 }
 
 /// What was issued, in micro-credits. All accounts together have as much.
@@ -100,6 +110,8 @@ pub struct Member {
     pub removed_unix_ms: Option<u64>,
     /// Whose it is, where it is not its own.
     pub account: Option<AccountId>,
+    /// The number of its last link to an account.
+    pub link_number: u64,
     /// Where it is, as the pool says.
     pub region: Option<Label>,
     /// What else the pool says of it, ascending.
@@ -119,6 +131,7 @@ impl Member {
             is_pending: false,
             removed_unix_ms: None,
             account: None,
+            link_number: 0,
             region: None,
             labels: Vec::new(),
             evidence: None,
@@ -180,6 +193,8 @@ pub struct Model {
     pub place: u32,
     /// The model, under the names that it got.
     pub entry: ModelEntry,
+    /// It was removed: for good, and its names mean nothing else ever.
+    pub is_removed: bool,
 }
 
 /// What an account has, in micro-credits.
@@ -189,47 +204,66 @@ pub struct Account {
     pub available_micro: u64,
     /// Held for tasks: the sum of what is left of its holds.
     pub held_micro: u64,
-    /// Tasks that it is held for.
+    /// Its orders that have not run out.
     pub holds: u32,
     /// Accounts that it blocks.
     pub blocks: u32,
     /// It was given what accounts are given when they begin.
     pub has_started: bool,
+    /// The day on which it held something last: days since 1970 (UTC).
+    pub day: u64,
+    /// What it has held on that day, without what has returned of that.
+    pub day_micro: u64,
 }
 
-/// Credits held for one task. It stays until its order has run out, even when nothing is left of it: so an order counts
-/// once, and a node is paid once, without a memory of all tasks that ever were.
+/// Credits held for one node's work on one task.
+///
+/// It is a promise of the payer to that node: what the asker has signed for, up to the amount, at prices up to the
+/// ceiling, is paid to the node and to nobody else, however it comes by it (a receipt of both, or a claim). Other nodes of
+/// the task, and other machines of the payer, have no part in it. The payer can have the rest back early ([`Close`]), but
+/// not before the node had time to say what is its due. What the asker has not signed for is nobody's: a node that goes on
+/// without acknowledgements does so at its own risk.
+///
+/// It stays until its order has run out, even when nothing is left of it: so an order counts once, and a node is paid once
+/// for a task, without a memory of all tasks that ever were.
+///
+/// [`Close`]: protocol::market::Close
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hold {
+    /// Which order holds: what else the asker signs about this hold names it.
+    pub order: Digest,
     /// Who pays.
     pub payer: AccountId,
     /// What was held, in micro-credits.
     pub amount_micro: u64,
-    /// What is left, in micro-credits; claims that wait are part of it.
+    /// What is left, in micro-credits; a claim that waits is part of it.
     pub rest_micro: u64,
-    /// What waiting claims come to, in micro-credits.
-    pub claimed_micro: u64,
     /// The highest price.
     pub ceiling: Price,
-    /// When the rest returns, in milliseconds since 1970. Nothing more is settled from then on, waiting claims apart.
+    /// The day on which it was placed: days since 1970 (UTC).
+    pub day: u64,
+    /// When the rest returns, in milliseconds since 1970. Nothing more is settled from then on, a waiting claim apart.
     pub releases_unix_ms: u64,
     /// When the order runs out, in milliseconds since 1970.
     pub until_unix_ms: u64,
     /// The minute in which it is looked at next.
     pub(crate) due_minute: u64,
-    /// What each node gets, at most [`limits::PAID_NODES_MAX`].
-    pub shares: Vec<(NodeId, Share)>,
+    /// What the node gets, as far as is known.
+    pub share: Option<Share>,
 }
 
 impl Hold {
-    /// What is left and not claimed, in micro-credits.
-    pub fn free_micro(&self) -> u64 {
-        self.rest_micro.saturating_sub(self.claimed_micro)
+    /// What a waiting claim comes to, in micro-credits.
+    pub fn claimed_micro(&self) -> u64 {
+        match self.share {
+            Some(Share::Claimed { amount_micro, .. }) => amount_micro,
+            Some(Share::Paid { .. }) | None => 0,
+        }
     }
 
-    /// What a node gets for the task.
-    pub fn share(&self, node: NodeId) -> Option<Share> {
-        self.shares.iter().find(|(of, _)| *of == node).map(|(_, share)| *share)
+    /// What is left and not claimed, in micro-credits.
+    pub fn free_micro(&self) -> u64 {
+        self.rest_micro.saturating_sub(self.claimed_micro())
     }
 }
 
@@ -247,9 +281,37 @@ pub enum Share {
     Paid {
         /// How much.
         amount_micro: u64,
-        /// BLAKE3 of the receipt as it was signed; zeros: on a claim, without one.
+        /// BLAKE3 of the receipt's line; zeros: on a claim, without one.
         receipt: [u8; 32],
     },
+}
+
+/// The committee before the present one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PastCommittee {
+    /// Who it was.
+    pub committee: Committee,
+    /// The first epoch that was its.
+    pub since_epoch: u64,
+    /// The first epoch that is the present committee's.
+    pub until_epoch: u64,
+}
+
+/// That a member of a committee has contradicted itself, as agreed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgreedFault {
+    /// Who.
+    pub member: NodeId,
+    /// In which epoch.
+    pub epoch: u64,
+    /// In which round of it.
+    pub view: u64,
+    /// How.
+    pub kind: FaultKind,
+    /// BLAKE3 of the evidence, which is in the block.
+    pub evidence: Digest,
+    /// When it was agreed, in milliseconds since 1970.
+    pub agreed_unix_ms: u64,
 }
 
 /// It is so.
@@ -272,6 +334,8 @@ impl Record for Standing {}
 impl Record for Invite {}
 impl Record for Price {}
 impl Record for ModelDigest {}
-impl Record for (NodeId, TaskId) {}
+impl Record for HoldId {}
+impl Record for PastCommittee {}
+impl Record for AgreedFault {}
 impl Record for u32 {}
 impl Record for u64 {}

@@ -5,10 +5,11 @@ use crate::{
     bundle::Authenticated,
     keys::{self, Key},
     models::Models,
-    records::{Member, Model, Observed, Params, Record},
+    records::{AgreedFault, Member, Model, Observed, Params, Record},
     state::{BlockContext, State, Step},
 };
 use protocol::{
+    fault::FaultKind,
     grant::ModelRef,
     header::Committee,
     ids::{AccountId, NodeId, PoolId},
@@ -33,6 +34,7 @@ pub struct Registry {
     models: Models,
     // Of members only.
     observed: BTreeMap<NodeId, Observed>,
+    faults: BTreeMap<(NodeId, u64, FaultKind), AgreedFault>,
 }
 
 impl PartialEq for Registry {
@@ -87,11 +89,14 @@ impl Registry {
                 keys::MODEL => {
                     models.extend(self.state.tree.get(&key).and_then(Model::decode));
                 }
+                keys::FAULT => {
+                    let fault = self.state.tree.get(&key).and_then(AgreedFault::decode);
+                    self.faults.extend(fault.map(|fault| ((fault.member, fault.epoch, fault.kind), fault)));
+                }
                 _ => {}
             }
         }
-        models.sort_unstable_by_key(|model| model.place);
-        models.into_iter().for_each(|model| self.models.push(model.entry));
+        self.models.update(models);
         events
     }
 
@@ -177,6 +182,11 @@ impl Registry {
     /// The model that a reference means. Case does not matter in names; `default` is the first model.
     pub fn model(&self, model: &ModelRef) -> Option<&ModelEntry> {
         self.models.get(model)
+    }
+
+    /// How members of committees have contradicted themselves, by member and epoch.
+    pub fn faults(&self) -> impl Iterator<Item = &AgreedFault> {
+        self.faults.values()
     }
 
     /// Every model in the order in which they came; the first is the default.

@@ -1,7 +1,7 @@
 //! Why a fact is none.
 
 use crate::GenesisError;
-use protocol::limits;
+use protocol::{header::CommitteeError, limits};
 use trust::observations::ObservationsError;
 
 /// Why a fact is none. Nothing has changed.
@@ -29,8 +29,8 @@ pub enum Rejection {
     /// The model is not one that a pool can have.
     #[error("{0}")]
     Model(#[from] ModelError),
-    /// More than [`limits::MODELS_MAX`].
-    #[error("the pool has {} models, more than that it cannot have", limits::MODELS_MAX)]
+    /// More than [`limits::MODELS_MAX`], or than [`limits::MODELS_EVER_MAX`] with those that were removed.
+    #[error("the pool has {} models, or has had {}: it cannot have more", limits::MODELS_MAX, limits::MODELS_EVER_MAX)]
     ModelsFull,
     /// Something else was agreed on for this epoch, or a later one.
     #[error("observations of this machine up to epoch {epoch} are agreed on already")]
@@ -74,6 +74,9 @@ pub enum BundleError {
     /// It has no facts, or too many.
     #[error("a bundle has 1 to {} facts", limits::BUNDLE_FACTS_MAX)]
     Size,
+    /// One of its facts is longer than [`limits::FACT_BYTES_MAX`].
+    #[error("a fact has at most {} bytes", limits::FACT_BYTES_MAX)]
+    FactTooLong,
     /// Its author has said this, or something later, before.
     #[error("a bundle with sequence number {last} counts already: the next one needs a higher number")]
     Replayed {
@@ -110,6 +113,30 @@ pub enum PoolError {
     /// More than the limit.
     #[error("the pool cannot have more {0}")]
     Full(&'static str),
+    /// A later link of the machine counts already, or counted until it was undone.
+    #[error("link {last} of this machine counts already, or was undone: the machine signs one with a higher number")]
+    LinkReplayed {
+        /// The last number.
+        last: u64,
+    },
+    /// The machines are no committee.
+    #[error("{0}")]
+    Committee(#[from] CommitteeError),
+    /// One is to come and to go.
+    #[error("an orchestrator is to be added and removed at once")]
+    BothWays,
+    /// More than may change at once.
+    #[error("of this committee {max} may come or go at once: let that take over, then change more")]
+    TooManyChanges {
+        /// How many may.
+        max: usize,
+    },
+    /// The machine was in no committee of that epoch, or the epoch is too long ago, or has not begun.
+    #[error("this machine was no orchestrator in that epoch, as far as is known")]
+    NotInCommittee,
+    /// None, or too long.
+    #[error("the evidence of a fault has 1 to {} bytes", limits::FAULT_EVIDENCE_BYTES_MAX)]
+    Evidence,
 }
 
 /// A matter of money that cannot be so.
@@ -130,8 +157,14 @@ pub enum LedgerError {
     /// The pool gives no more.
     #[error("the pool has given all the credits that its policy lets it give")]
     QuotaUsed,
-    /// The account holds credits for as many tasks as the policy allows.
-    #[error("the account holds credits for {max} tasks: wait for one to end")]
+    /// The account has held on this day what the policy allows.
+    #[error("the account can spend {left_micro} more micro-credits today (UTC): wait for tomorrow")]
+    DayUsed {
+        /// What it can still spend.
+        left_micro: u64,
+    },
+    /// The account has as many orders as the policy allows.
+    #[error("the account has {max} orders that have not run out: wait for one to do so")]
     HoldsFull {
         /// How many.
         max: u32,
@@ -142,12 +175,18 @@ pub enum LedgerError {
     /// The order ends in the past, or too late.
     #[error("credits are held for {} hours at most, and not into the past", limits::HOLD_LIFETIME_MS / 3_600_000)]
     HoldTime,
-    /// The task has another hold.
-    #[error("credits are held for this task already")]
+    /// The machine does not lend itself, or no more.
+    #[error("this machine does not lend itself in the pool: order from another")]
+    NoLender,
+    /// There is another order.
+    #[error("credits are held for this node's work on this task already")]
     HoldExists,
-    /// Nothing is held for the task, or no more.
-    #[error("no credits are held for this task")]
+    /// Nothing is held for it, or no more.
+    #[error("no credits are held for this node's work on this task")]
     NoHold,
+    /// What was signed is about another order.
+    #[error("credits are held for this, but under another order than was signed for")]
+    OtherOrder,
     /// The time to settle is over.
     #[error("the time to settle this task is over")]
     Released,
@@ -157,10 +196,7 @@ pub enum LedgerError {
     /// A later acknowledgement is claimed already.
     #[error("this node claims as much or more for this task already")]
     AlreadyClaimed,
-    /// More nodes than one task may pay.
-    #[error("a task pays {} nodes at most", limits::PAID_NODES_MAX)]
-    TooManyNodes,
-    /// Higher than prices can be, or than the task's ceiling.
+    /// Higher than prices can be, or than the order's ceiling.
     #[error("the price is above the ceiling")]
     Price,
     /// More than [`limits::ACCOUNTS_MAX`].
@@ -184,4 +220,10 @@ pub enum ModelError {
     /// Too long, or with control characters.
     #[error("a licence's name has at most {} bytes and no control characters", limits::LICENCE_BYTES_MAX)]
     Licence,
+    /// The pool has never had it.
+    #[error("the pool has no such model")]
+    Unknown,
+    /// The pool does not want it.
+    #[error("this model was removed from the pool")]
+    Removed,
 }

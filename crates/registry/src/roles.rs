@@ -32,7 +32,10 @@ pub fn authorities(fact: &Fact) -> &'static [Authority] {
         | Fact::Observed { .. }
         | Fact::EvidenceAgreed { .. }
         | Fact::StarterGranted { .. } => &[Orchestrator],
-        // An orchestrator removes what breaks the protocol, people remove whom they want.
+        // Members of the committee see it first; who votes for the block has verified it.
+        Fact::Fault { .. } => &[Orchestrator],
+        // An orchestrator removes what breaks the protocol, people remove whom they want. Whom an administrator may
+        // remove is seen when it is done.
         Fact::MemberRemoved { .. } => &[Orchestrator, OWNER, ADMINISTRATOR],
         Fact::PolicySet(_)
         | Fact::InviteIssued(_)
@@ -40,12 +43,19 @@ pub fn authorities(fact: &Fact) -> &'static [Authority] {
         | Fact::Approved { .. }
         | Fact::Labelled { .. }
         | Fact::MeasurementAllowed { .. }
-        | Fact::MeasurementRevoked { .. } => &[OWNER, ADMINISTRATOR],
+        | Fact::MeasurementRevoked { .. }
+        | Fact::ModelRemoved { .. } => &[OWNER, ADMINISTRATOR],
+        // Who agrees is what the pool is; an administrator could make it theirs.
+        Fact::CommitteeChanged { .. } => &[OWNER],
         // Administrators do not make administrators; whom they may revoke is seen when it is done.
         Fact::StandingGranted { standing: Standing::Owner | Standing::Administrator, .. } => &[OWNER],
         Fact::StandingGranted { .. } | Fact::StandingRevoked { .. } => &[OWNER, ADMINISTRATOR],
-        Fact::Joined { .. } | Fact::AccountLinked { .. } | Fact::AskSet { .. } | Fact::BlockSet { .. } => &[Subject],
-        Fact::HoldPlaced { .. } | Fact::Settled(_) | Fact::ClaimFiled { .. } | Fact::TaskClosed { .. } => &[Anybody],
+        Fact::Joined { .. }
+        | Fact::AccountLinked { .. }
+        | Fact::AccountUnlinked { .. }
+        | Fact::AskSet { .. }
+        | Fact::BlockSet { .. } => &[Subject],
+        Fact::HoldPlaced { .. } | Fact::Settled(_) | Fact::ClaimFiled { .. } | Fact::HoldClosed { .. } => &[Anybody],
     }
 }
 
@@ -58,6 +68,6 @@ pub(crate) fn may_say(draft: &Draft, author: AccountId, fact: &Fact) -> bool {
     })
 }
 
-fn is_orchestrator(draft: &Draft, author: AccountId) -> bool {
+pub(crate) fn is_orchestrator(draft: &Draft, author: AccountId) -> bool {
     draft.read(&keys::committee()).is_some_and(|committee| committee.contains(author.into()))
 }

@@ -1,7 +1,7 @@
 //! The agreed state itself: a tree of records, and what a block makes of it.
 
 use crate::{
-    BundleError, Event, Fact, Rejection,
+    BundleError, Event, Fact, PoolError, Rejection,
     apply::{self, expiry},
     bundle::Authenticated,
     draft::Draft,
@@ -86,6 +86,17 @@ impl State {
         self.read(&keys::next_committee()).or_else(|| self.committee())
     }
 
+    /// Who agreed in an epoch: known of the present committee and the one before it, for epochs that have begun.
+    pub fn committee_of(&self, epoch: u64) -> Option<Committee> {
+        let is_begun = self.read(&keys::clock()).is_some_and(|clock| epoch <= clock.epoch);
+        match self.read(&keys::past_committee()) {
+            _ if !is_begun => None,
+            Some(past) if epoch < past.since_epoch => None,
+            Some(past) if epoch < past.until_epoch => Some(past.committee),
+            Some(_) | None => self.committee(),
+        }
+    }
+
     /// Begins a block: time passes, and what was due by then is done.
     pub fn begin(&self, context: &BlockContext) -> Result<Step, Rejection> {
         self.step(&Nobody, |draft| expiry::begin(draft, context))
@@ -110,6 +121,12 @@ impl State {
             // A number is kept for each author: strangers have none, until they join.
             if !is_known(draft, author) && !matches!(bundle.facts[..], [Fact::Joined { .. }]) {
                 return Err(Rejection::UnknownMember);
+            }
+            if !draft.has(&keys::sequence(author)) {
+                if draft.counts().authors as usize >= limits::AUTHORS_MAX {
+                    return Err(PoolError::Full("authors").into());
+                }
+                draft.count(|counts| counts.authors += 1);
             }
             draft.write(keys::sequence(author), &bundle.sequence);
             bundle.facts.iter().try_for_each(|fact| apply::fact(draft, author, fact))

@@ -2,11 +2,13 @@
 
 use proptest::prelude::*;
 use protocol::{
+    fault::FaultKind,
     grant::ModelRef,
     ids::{ModelDigest, NodeId},
     link::{ModelEntry, Role},
 };
 use registry::{Fact, Genesis, Registry};
+use std::collections::BTreeMap;
 use trust::observations::{Bin, Observations, Rates, Sessions};
 
 // Few enough of each that facts meet.
@@ -69,7 +71,16 @@ fn fact() -> impl Strategy<Value = Fact> {
         epoch,
         observations,
     });
-    prop_oneof![1 => genesis, 4 => admitted, 1 => removed, 6 => model, 4 => observed]
+    let forgotten = (0u8..6).prop_map(|byte| Fact::ModelRemoved { digest: ModelDigest([byte; 32]) });
+    let nodes = || proptest::collection::vec(node(), 0..3);
+    let changed = (nodes(), nodes()).prop_map(|(add, remove)| Fact::CommitteeChanged { add, remove });
+    let fault = (node(), 0u64..2, any::<u64>(), proptest::collection::vec(any::<u8>(), 0..3)).prop_map(
+        |(member, epoch, view, evidence)| {
+            let kind = FaultKind::NullifyFinalize;
+            Fact::Fault { member, epoch, view, kind, evidence }
+        },
+    );
+    prop_oneof![1 => genesis, 4 => admitted, 1 => removed, 6 => model, 4 => observed, 1 => forgotten, 2 => changed, 1 => fault]
 }
 
 /// A log that begins properly, most of the time.
@@ -86,7 +97,7 @@ proptest! {
     #[test]
     fn a_log_is_its_state(facts in log()) {
         let mut registry = Registry::default();
-        let mut kept = Vec::new();
+        let (mut kept, mut meant) = (Vec::new(), BTreeMap::new());
         for fact in facts {
             let before = registry.clone();
             match registry.apply(fact.clone()) {
@@ -97,9 +108,18 @@ proptest! {
                 }
                 Err(_) => prop_assert_eq!(&before, &registry, "a rejected fact changes nothing"),
             }
-            // Names never change their meaning.
-            for (at, entry) in before.models().iter().enumerate() {
-                prop_assert_eq!(&registry.models()[at], entry);
+            // Names never change their meaning, other than to mean nothing.
+            for entry in before.models() {
+                let now = registry.model(&ModelRef::Digest(entry.digest));
+                prop_assert!(now.is_none_or(|now| now == entry));
+                for name in std::iter::once(&entry.name).chain(&entry.aliases) {
+                    prop_assert_eq!(registry.model(&ModelRef::Name(name.clone())), now);
+                    meant.entry(name.to_lowercase()).or_insert(entry.digest);
+                }
+            }
+            for (name, digest) in &meant {
+                let now = registry.model(&ModelRef::Name(name.clone()));
+                prop_assert!(now.is_none_or(|now| now.digest == *digest), "{} means another model", name);
             }
         }
         let mut replayed = Registry::default();

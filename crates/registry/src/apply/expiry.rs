@@ -4,15 +4,15 @@
 //! reads; when a block gets to it only decides when the credits are seen to move.
 
 use crate::{
-    Rejection,
+    Event, Rejection,
     apply::ledger::pay,
     draft::Draft,
     keys,
     ledger::{self, Place, Posting},
-    records::{Clock, Hold, Share},
+    records::{Clock, Hold, PastCommittee, Share},
     state::BlockContext,
 };
-use protocol::ids::{NodeId, TaskId};
+use protocol::{header::Committee, market::HoldId};
 
 const MINUTE_MS: u64 = 60_000;
 /// Holds that one block looks at.
@@ -30,8 +30,7 @@ pub(crate) fn begin(draft: &mut Draft, context: &BlockContext) -> Result<(), Rej
     if epoch > clock.epoch
         && let Some(next) = draft.read(&keys::next_committee())
     {
-        draft.erase(keys::next_committee());
-        draft.write(keys::committee(), &next);
+        change_over(draft, epoch, next);
     }
     clock = Clock { height, epoch, unix_ms, ..clock };
     draft.write(keys::clock(), &clock);
@@ -58,6 +57,17 @@ pub(crate) fn begin(draft: &mut Draft, context: &BlockContext) -> Result<(), Rej
     Ok(())
 }
 
+/// The next committee takes over; of those before, the last one is remembered.
+fn change_over(draft: &mut Draft, epoch: u64, next: Committee) {
+    let since_epoch = draft.read(&keys::past_committee()).map_or(0, |past| past.until_epoch);
+    if let Some(committee) = draft.read(&keys::committee()) {
+        draft.write(keys::past_committee(), &PastCommittee { committee, since_epoch, until_epoch: epoch });
+    }
+    draft.erase(keys::next_committee());
+    draft.write(keys::committee(), &next);
+    draft.happened(Event::CommitteeChanged { epoch, committee: next.digest() });
+}
+
 /// Takes one entry of a minute, the last one, and does what is due.
 fn look(draft: &mut Draft, minute: u64, number: u32) {
     let due = draft.read(&keys::due(minute, number));
@@ -67,35 +77,31 @@ fn look(draft: &mut Draft, minute: u64, number: u32) {
         left => draft.write(keys::due_count(minute), &left),
     }
     draft.count(|counts| counts.dues -= 1);
-    let Some((client, task)) = due else { return };
+    let Some(id) = due else { return };
     // A hold that was put forward since, or is gone, has left its entry behind.
-    if let Some(mut hold) = draft.read(&keys::hold(client, task)).filter(|hold| hold.due_minute == minute) {
+    if let Some(mut hold) = draft.read(&keys::hold(id)).filter(|hold| hold.due_minute == minute) {
         hold.due_minute = 0;
-        keep(draft, client, task, &mut hold);
+        keep(draft, id, &mut hold);
     }
 }
 
 /// Does what is due for a hold, and writes it: with the next time at which it is looked at, or not at all.
-pub(crate) fn keep(draft: &mut Draft, client: NodeId, task: TaskId, hold: &mut Hold) {
+pub(crate) fn keep(draft: &mut Draft, id: HoldId, hold: &mut Hold) {
     let now = draft.now();
-    for at in 0..hold.shares.len() {
-        let (node, share) = hold.shares[at];
-        if let Share::Claimed { amount_micro, due_unix_ms } = share
-            && due_unix_ms <= now
-        {
-            hold.claimed_micro -= amount_micro;
-            // An account that cannot be paid, because the pool has no room for it, gets nothing: the rest returns.
-            let paid = pay(draft, hold, (client, task), node, amount_micro);
-            let amount_micro = if paid.is_ok() { amount_micro } else { 0 };
-            hold.shares[at].1 = Share::Paid { amount_micro, receipt: [0; 32] };
-        }
+    if let Some(Share::Claimed { amount_micro, due_unix_ms }) = hold.share
+        && due_unix_ms <= now
+        // Whom credits are held for has an account, so this pays; if it did not, they would return.
+        && pay(draft, id, hold, amount_micro, [0; 32]).is_err()
+    {
+        hold.share = Some(Share::Paid { amount_micro: 0, receipt: [0; 32] });
     }
     let free = hold.free_micro();
     if now >= hold.releases_unix_ms && free > 0 {
         let (from, to) = (Place::Held(hold.payer), Place::Available(hold.payer));
-        let posting = Posting { from, to, amount_micro: free, task: Some((client, task)) };
+        let posting = Posting { from, to, amount_micro: free, hold: Some(id) };
         ledger::post(draft, posting).expect("an account holds what its holds have left, and exists");
         hold.rest_micro -= free;
+        unspend(draft, hold, free);
     }
     match next(hold, now) {
         Some(next_unix_ms) => {
@@ -103,14 +109,14 @@ pub(crate) fn keep(draft: &mut Draft, client: NodeId, task: TaskId, hold: &mut H
             if hold.due_minute == 0 || minute < hold.due_minute {
                 hold.due_minute = minute;
                 let number = draft.read(&keys::due_count(minute)).unwrap_or(0);
-                draft.write(keys::due(minute, number), &(client, task));
+                draft.write(keys::due(minute, number), &id);
                 draft.write(keys::due_count(minute), &(number + 1));
                 draft.count(|counts| counts.dues += 1);
             }
-            draft.write(keys::hold(client, task), hold);
+            draft.write(keys::hold(id), hold);
         }
         None => {
-            draft.erase(keys::hold(client, task));
+            draft.erase(keys::hold(id));
             draft.count(|counts| counts.holds -= 1);
             let mut account = draft.read(&keys::account(hold.payer)).unwrap_or_default();
             account.holds -= 1;
@@ -119,11 +125,20 @@ pub(crate) fn keep(draft: &mut Draft, client: NodeId, task: TaskId, hold: &mut H
     }
 }
 
+/// What returns on the day on which it was held was not spent on it.
+fn unspend(draft: &mut Draft, hold: &Hold, returned_micro: u64) {
+    let mut account = draft.read(&keys::account(hold.payer)).unwrap_or_default();
+    if account.day == hold.day {
+        account.day_micro = account.day_micro.saturating_sub(returned_micro);
+        draft.write(keys::account(hold.payer), &account);
+    }
+}
+
 /// When something is due for a hold, if anything still is: always after `now`.
 fn next(hold: &Hold, now: u64) -> Option<u64> {
-    let claims = hold.shares.iter().filter_map(|(_, share)| match share {
-        Share::Claimed { due_unix_ms, .. } => Some(*due_unix_ms),
-        Share::Paid { .. } => None,
-    });
-    [hold.releases_unix_ms, hold.until_unix_ms].into_iter().chain(claims).filter(|at| *at > now).min()
+    let claim_unix_ms = match hold.share {
+        Some(Share::Claimed { due_unix_ms, .. }) => Some(due_unix_ms),
+        Some(Share::Paid { .. }) | None => None,
+    };
+    [hold.releases_unix_ms, hold.until_unix_ms].into_iter().chain(claim_unix_ms).filter(|at| *at > now).min()
 }

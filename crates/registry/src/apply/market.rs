@@ -5,6 +5,7 @@ use protocol::{
     ids::{AccountId, ModelDigest, NodeId},
     limits,
     market::Price,
+    pool::Standing,
 };
 
 pub(crate) fn ask(
@@ -41,24 +42,30 @@ pub(crate) fn ask(
 }
 
 pub(crate) fn block(draft: &mut Draft, author: AccountId, other: AccountId, is_blocked: bool) -> Result<(), Rejection> {
-    // A stranger's blocks would cost everybody room and serve nobody.
-    let mut account = match draft.read(&keys::account(author)) {
-        Some(account) => account,
-        None if draft.has(&keys::member(author.into())) || draft.has(&keys::standing(author)) => Default::default(),
-        None => return Err(Rejection::NotAllowed),
-    };
     let key = keys::block(author, other);
+    // Blocks of one that neither lends nor asks would cost everybody room and serve nobody.
+    let is_machine = draft.read(&keys::member(author.into())).is_some_and(|member| member.is_active());
+    let takes_part = is_machine || draft.read(&keys::standing(author)) >= Some(Standing::Member);
+    if !takes_part && !draft.has(&key) {
+        return Err(Rejection::NotAllowed);
+    }
     if draft.has(&key) == is_blocked {
         return Ok(());
     }
+    let mut account = draft.read(&keys::account(author)).unwrap_or_default();
     if is_blocked {
         if account.blocks >= limits::BLOCKS_MAX {
             return Err(LedgerError::BlocksFull.into());
         }
+        if draft.counts().blocks >= limits::BLOCKS_PER_POOL_MAX {
+            return Err(PoolError::Full("blocked accounts").into());
+        }
         account.blocks += 1;
+        draft.count(|counts| counts.blocks += 1);
         draft.write(key, &Mark);
     } else {
         account.blocks -= 1;
+        draft.count(|counts| counts.blocks -= 1);
         draft.erase(key);
     }
     ledger::write_account(draft, author, &account)?;

@@ -4,8 +4,9 @@ use crate::{
     Event, PoolError, Rejection,
     apply::pool,
     draft::Draft,
-    keys,
+    keys, ledger,
     records::{AgreedEvidence, Member, Observed},
+    roles,
 };
 use protocol::{
     ids::{AccountId, NodeId},
@@ -59,6 +60,8 @@ pub(crate) fn join(draft: &mut Draft, author: AccountId, signed: &Signed<Redempt
     if draft.read(&keys::member(node)).is_some_and(|mut member| *member.role(redemption.role)) {
         return member(draft, node).map(|_| ());
     }
+    // Standing comes with the first joining: what was revoked since does not come back with a second role.
+    let is_new = !draft.has(&keys::member(node));
     let standing = pool::use_invite(draft, signed.signer)?;
     // An auditor reads, and takes no part.
     if standing < Standing::Member {
@@ -66,7 +69,7 @@ pub(crate) fn join(draft: &mut Draft, author: AccountId, signed: &Signed<Redempt
     }
     let now = draft.now();
     admit(draft, node, redemption.role, now)?;
-    if !draft.has(&keys::standing(node.into())) {
+    if is_new && !draft.has(&keys::standing(node.into())) {
         if draft.counts().standings as usize >= limits::MEMBERS_MAX {
             return Err(PoolError::Full("accounts that stand in some way").into());
         }
@@ -91,8 +94,11 @@ pub(crate) fn approve(draft: &mut Draft, node: NodeId) -> Result<(), Rejection> 
     Ok(())
 }
 
-pub(crate) fn remove(draft: &mut Draft, node: NodeId, at_unix_ms: u64) -> Result<(), Rejection> {
+pub(crate) fn remove(draft: &mut Draft, author: AccountId, node: NodeId, at_unix_ms: u64) -> Result<(), Rejection> {
     let mut member = draft.read(&keys::member(node)).ok_or(Rejection::UnknownMember)?;
+    if !may_remove(draft, author, [node.into(), member.account_of(node)]) {
+        return Err(Rejection::NotAllowed);
+    }
     if member.removed_unix_ms.is_some() {
         return Ok(());
     }
@@ -108,6 +114,15 @@ pub(crate) fn remove(draft: &mut Draft, node: NodeId, at_unix_ms: u64) -> Result
     }
     draft.happened(Event::MemberRemoved { node });
     Ok(())
+}
+
+/// Administrators remove nobody's machines who stands as they do or higher, their own apart: else any of them could put
+/// the owner out.
+fn may_remove(draft: &Draft, author: AccountId, accounts: [AccountId; 2]) -> bool {
+    let stands = |account| draft.read(&keys::standing(account));
+    roles::is_orchestrator(draft, author)
+        || stands(author) == Some(Standing::Owner)
+        || accounts.into_iter().all(|account| account == author || stands(account) < Some(Standing::Administrator))
 }
 
 pub(crate) fn observe(
@@ -156,8 +171,28 @@ pub(crate) fn link(draft: &mut Draft, author: AccountId, signed: &Signed<Account
     if link.account != author {
         return Err(Rejection::NotAllowed);
     }
-    let account = Some(author).filter(|account| *account != signed.signer.into());
-    describe(draft, signed.signer, |member| member.account = account)
+    let node = signed.signer;
+    let (before, account) = (member(draft, node)?, Some(author).filter(|account| *account != node.into()));
+    if link.number <= before.link_number {
+        let is_same = link.number == before.link_number && account == before.account;
+        return if is_same { Ok(()) } else { Err(PoolError::LinkReplayed { last: before.link_number }.into()) };
+    }
+    // Whoever it belongs to can be paid, also after the link is undone.
+    ledger::open(draft, author)?;
+    ledger::open(draft, node.into())?;
+    describe(draft, node, |member| (member.account, member.link_number) = (account, link.number))
+}
+
+/// The number of the link stays, so that the link does not count again.
+pub(crate) fn unlink(draft: &mut Draft, author: AccountId, node: NodeId) -> Result<(), Rejection> {
+    let mut member = draft.read(&keys::member(node)).ok_or(Rejection::UnknownMember)?;
+    if member.account != Some(author) {
+        return Err(Rejection::NotAllowed);
+    }
+    member.account = None;
+    draft.write(keys::member(node), &member);
+    draft.happened(Event::MemberDescribed { node });
+    Ok(())
 }
 
 fn describe(draft: &mut Draft, node: NodeId, change: impl FnOnce(&mut Member)) -> Result<(), Rejection> {

@@ -7,14 +7,14 @@ use crate::{
     names::{folded, settled},
     records::Model,
 };
-use protocol::{limits, link::ModelEntry};
+use protocol::{ids::ModelDigest, limits, link::ModelEntry};
 
 pub(crate) fn add(draft: &mut Draft, entry: &ModelEntry) -> Result<(), Rejection> {
-    if draft.has(&keys::model(entry.digest)) {
-        return Ok(());
+    if let Some(known) = draft.read(&keys::model(entry.digest)) {
+        return if known.is_removed { Err(ModelError::Removed.into()) } else { Ok(()) };
     }
-    let place = draft.counts().models;
-    if place as usize >= limits::MODELS_MAX {
+    let (place, count) = (draft.counts().models_ever, draft.counts().models);
+    if count as usize >= limits::MODELS_MAX || place as usize >= limits::MODELS_EVER_MAX {
         return Err(Rejection::ModelsFull);
     }
     if entry.licence.len() > limits::LICENCE_BYTES_MAX || entry.licence.chars().any(char::is_control) {
@@ -26,8 +26,19 @@ pub(crate) fn add(draft: &mut Draft, entry: &ModelEntry) -> Result<(), Rejection
         draft.write(keys::model_name(&folded(name)), &digest);
     }
     draft.write(keys::model_place(place), &digest);
-    draft.write(keys::model(digest), &Model { place, entry });
-    draft.count(|counts| counts.models += 1);
+    draft.write(keys::model(digest), &Model { place, entry, is_removed: false });
+    draft.count(|counts| (counts.models, counts.models_ever) = (count + 1, place + 1));
     draft.happened(Event::ModelAdded { digest });
+    Ok(())
+}
+
+/// Its entry stays, and so do its names: they are nobody else's.
+pub(crate) fn remove(draft: &mut Draft, digest: ModelDigest) -> Result<(), Rejection> {
+    let mut model = draft.read(&keys::model(digest)).ok_or(ModelError::Unknown)?;
+    if !std::mem::replace(&mut model.is_removed, true) {
+        draft.write(keys::model(digest), &model);
+        draft.count(|counts| counts.models -= 1);
+        draft.happened(Event::ModelRemoved { digest });
+    }
     Ok(())
 }

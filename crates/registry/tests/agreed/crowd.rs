@@ -2,11 +2,13 @@
 
 use crate::world::*;
 use protocol::{
+    fault::FaultKind,
     grant::Tier,
     ids::{AccountId, ModelDigest, NodeId, TaskId},
     link::Role,
-    market::{AccountLink, Ack, Claim, Close, Countersigned, Order, Price, Receipt},
+    market::{AccountLink, Ack, Claim, Close, Countersigned, HoldId, Order, Price, Receipt, ReceiptLine},
     pool::{Invite, Label, PoolPolicy, Redemption, Standing},
+    proof::Digest,
     signed::{Signable, Signed},
 };
 use registry::{AgreedEvidence, Authenticated, BlockContext, Bundle, Event, Fact, Registry};
@@ -25,6 +27,14 @@ impl Random {
     fn in_100(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
+}
+
+const EPOCH_BLOCKS: u64 = 32;
+
+/// What an order is for, and its digest.
+fn known(order: &Signed<Order>) -> (HoldId, Digest) {
+    let Order { task, node, .. } = order.decode_unverified().unwrap();
+    (HoldId { client: order.signer, task, node }, order.digest())
 }
 
 /// Somebody's next operation.
@@ -53,6 +63,10 @@ impl Crowd {
 
     fn machine(&mut self) -> NodeId {
         let at = self.random.below(12) as u8;
+        self.machine_at(at)
+    }
+
+    fn machine_at(&self, at: u8) -> NodeId {
         let mut id = [10 + at; 32];
         id[31] = self.generations[usize::from(at)];
         NodeId(id)
@@ -92,13 +106,27 @@ impl Crowd {
         by
     }
 
-    /// A task that somebody ordered, mostly.
-    fn ordered(&mut self) -> (NodeId, TaskId) {
-        if self.orders.is_empty() || self.random.in_100(10) {
-            return (self.machine(), self.task());
+    /// What somebody ordered, mostly.
+    fn ordered(&mut self) -> (HoldId, Digest) {
+        if self.orders.is_empty() || self.random.in_100(5) {
+            return (HoldId { client: self.machine(), task: self.task(), node: self.machine() }, [0; 32]);
         }
         let at = self.random.below(self.orders.len() as u64) as usize;
-        (self.orders[at].signer, self.orders[at].decode_unverified().unwrap().task)
+        let (mut id, digest) = known(&self.orders[at]);
+        if self.random.in_100(5) {
+            id.node = self.machine();
+        }
+        (id, digest)
+    }
+
+    fn line(&mut self, task: TaskId, order: Digest) -> ReceiptLine {
+        let price = self.price(20);
+        ReceiptLine { task, order, price, ..line(self.tokens(), self.tokens()) }
+    }
+
+    /// Who is in the committee or could be; rarely the orchestrator that says most.
+    fn orchestrator(&mut self) -> NodeId {
+        if self.random.in_100(10) { ORCHESTRATOR } else { NodeId([90 + self.random.below(6) as u8; 32]) }
     }
 
     fn fact(&mut self) -> Fact {
@@ -106,7 +134,7 @@ impl Crowd {
         let role = if self.random.in_100(50) { Role::Node } else { Role::Client };
         let measurement = [self.random.below(4) as u8; 32];
         let label = Label::new(["a", "b", "c"][self.random.below(3) as usize]).unwrap();
-        match self.random.below(100) {
+        match self.random.below(106) {
             0..6 => Fact::MemberAdmitted { node, role, at_unix_ms: now },
             // Rare: a machine that was removed does not come back, another comes.
             6 if self.random.in_100(2) => {
@@ -119,6 +147,7 @@ impl Crowd {
                 starter_micro: self.random.below(100_000),
                 issue_micro_max: self.random.below(100_000_000),
                 needs_approval: self.random.in_100(5),
+                day_micro_max: self.random.in_100(30).then(|| self.random.below(200_000)),
                 holds_per_account_max: 8 + self.random.below(30) as u32,
                 ..PoolPolicy::default()
             }),
@@ -145,11 +174,14 @@ impl Crowd {
                 let evidence = AgreedEvidence { tier: Tier::SelfSigned, digest: measurement, until_unix_ms: now };
                 Fact::EvidenceAgreed { node, evidence }
             }
-            23 => Fact::AccountLinked { link: self.sign(node, &AccountLink { pool: pool_id(), account }) },
+            23 => {
+                let number = self.sequence.saturating_sub(self.random.below(2_000));
+                Fact::AccountLinked { link: self.sign(node, &AccountLink { pool: pool_id(), account, number }) }
+            }
             24 => Fact::AskSet { node, model: ModelDigest(measurement), price: Some(self.price(40)) },
             25 => Fact::BlockSet { other: account, is_blocked: self.random.in_100(50) },
             26 => Fact::Observed { node, epoch: now / 3_600_000, observations: Observations::default() },
-            27 => Fact::ModelAdded(model(measurement[0])),
+            27 => Fact::ModelAdded(model(self.random.below(250) as u8)),
             28..55 => {
                 let again = self.random.in_100(10) && !self.orders.is_empty();
                 let order = if again {
@@ -159,7 +191,10 @@ impl Crowd {
                     let amount_micro = if self.random.in_100(2) { u64::MAX } else { self.random.below(3_000) };
                     let until_unix_ms = now + self.random.below(40 * 60_000);
                     let (pool, task, ceiling) = (pool_id(), self.task(), self.price(80));
-                    self.sign(node, &Order { pool, task, amount_micro, ceiling, until_unix_ms })
+                    // Few pairs, so that there are receipts for several tasks.
+                    let at = u64::from(node.0[0]) - 9 + self.random.below(2);
+                    let server = self.machine_at((at % 12) as u8);
+                    self.sign(node, &Order { pool, task, node: server, amount_micro, ceiling, until_unix_ms })
                 };
                 self.orders.push_back(order.clone());
                 if self.orders.len() > 40 {
@@ -168,24 +203,47 @@ impl Crowd {
                 Fact::HoldPlaced { order }
             }
             55..80 => {
-                let (client, task) = self.ordered();
-                let (prompt_tokens, output_tokens, price) = (self.tokens(), self.tokens(), self.price(20));
-                let receipt = Receipt { client, task, prompt_tokens, output_tokens, price, ..receipt(node, 0, 0) };
+                let (HoldId { client, task, node }, order) = self.ordered();
+                let mut lines = vec![self.line(task, order)];
+                let others: Vec<_> = self.orders.iter().map(known).filter(|(id, _)| id.client == client).collect();
+                for (id, order) in others.into_iter().take(5) {
+                    lines.push(self.line(id.task, order));
+                }
+                let receipt = Receipt { pool: pool_id(), client, node, lines };
                 let by = if self.random.in_100(3) { self.machine() } else { client };
                 let by_node = self.sign(node, &receipt);
                 Fact::Settled(Countersigned::new(by_node, |message| sign_as(by, message)))
             }
             80..92 => {
-                let (client, task) = self.ordered();
+                let (HoldId { client, task, node }, order) = self.ordered();
                 let (prompt_tokens, output_tokens, price) = (self.tokens(), self.tokens(), self.price(20));
-                let ack = Ack { pool: pool_id(), task, node, prompt_tokens, output_tokens, price };
+                let ack = Ack { pool: pool_id(), task, node, order, prompt_tokens, output_tokens, price };
                 let claim = Claim { ack: self.sign(client, &ack) };
                 Fact::ClaimFiled { claim: self.sign(node, &claim) }
             }
-            _ => {
-                let (client, task) = self.ordered();
-                Fact::TaskClosed { close: self.sign(client, &Close { pool: pool_id(), task }) }
+            92..100 => {
+                let (HoldId { client, task, node }, order) = self.ordered();
+                Fact::HoldClosed { close: self.sign(client, &Close { pool: pool_id(), task, node, order }) }
             }
+            100..102 => {
+                let (mut add, mut remove) = (Vec::new(), Vec::new());
+                while self.random.in_100(60) {
+                    let list = if self.random.in_100(60) { &mut add } else { &mut remove };
+                    list.push(NodeId([0; 32]));
+                }
+                add.iter_mut().chain(&mut remove).for_each(|node| *node = self.orchestrator());
+                Fact::CommitteeChanged { add, remove }
+            }
+            102 => {
+                let kinds =
+                    [FaultKind::ConflictingNotarize, FaultKind::ConflictingFinalize, FaultKind::NullifyFinalize];
+                let kind = kinds[self.random.below(3) as usize];
+                let epoch = (self.height / EPOCH_BLOCKS + 1).saturating_sub(self.random.below(4));
+                let evidence = vec![7; self.random.below(3) as usize];
+                Fact::Fault { member: self.orchestrator(), epoch, view: self.random.below(9), kind, evidence }
+            }
+            103 => Fact::ModelRemoved { digest: ModelDigest([self.random.below(250) as u8; 32]) },
+            _ => Fact::AccountUnlinked { node },
         }
     }
 
@@ -198,7 +256,7 @@ impl Crowd {
             Fact::Joined { redemption } => redemption.decode_unverified().unwrap().node.into(),
             Fact::AccountLinked { link } => link.decode_unverified().unwrap().account,
             Fact::AskSet { node, .. } => (*node).into(),
-            Fact::BlockSet { .. } => self.account(),
+            Fact::BlockSet { .. } | Fact::AccountUnlinked { .. } => self.account(),
             _ => OWNER,
         }
     }
@@ -207,7 +265,11 @@ impl Crowd {
         if self.random.in_100(8) {
             self.height += 1;
             self.now += if self.random.in_100(1) { 3_600_000 } else { self.random.below(20_000) };
-            return Operation::Block(BlockContext { height: self.height, epoch: 0, unix_ms: self.now });
+            return Operation::Block(BlockContext {
+                height: self.height,
+                epoch: self.height / EPOCH_BLOCKS,
+                unix_ms: self.now,
+            });
         }
         if self.random.in_100(10) && !self.said.is_empty() {
             let at = self.random.below(self.said.len() as u64) as usize;

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// A change of this number is a change of what every pool has agreed on: it needs a new version of the records.
-const ROOT: &str = "064250b14851bbb2d81a3b20ec44a30c7ee2b8619ac56055f67b0202799223cb";
+const ROOT: &str = "36d9d40ea39da9e7676fbff8a1870697b73f8d2f8c72e1bf2a92410eb0d04070";
 
 #[test]
 fn a_long_run_has_the_root_that_it_always_had() {

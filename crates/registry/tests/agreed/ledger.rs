@@ -2,15 +2,19 @@
 
 use crate::world::*;
 use protocol::{
-    ids::{AccountId, NodeId, PoolId},
-    limits::{CLAIM_WINDOW_MS, HOLD_LIFETIME_MS, PAID_NODES_MAX},
+    ids::{AccountId, NodeId, PoolId, TaskId},
+    limits::{CLAIM_WINDOW_MS, HOLD_LIFETIME_MS, RECEIPT_LINES_MAX},
     link::Role,
-    market::{AccountLink, Countersigned, Price, Receipt},
+    market::{AccountLink, Countersigned, Price, Receipt, ReceiptLine},
     pool::PoolPolicy,
 };
-use registry::{Event, Fact, LedgerError, Rejection, Share, Totals, keys};
+use registry::{Event, Fact, LedgerError, PoolError, Rejection, Totals, keys};
 
 const HOUR_MS: u64 = 3_600_000;
+
+fn link(machine: NodeId, account: AccountId, number: u64) -> Fact {
+    Fact::AccountLinked { link: signed(machine, &AccountLink { pool: pool_id(), account, number }) }
+}
 
 fn refused(error: LedgerError) -> Result<Vec<Event>, Rejection> {
     Err(Rejection::Ledger(error))
@@ -24,13 +28,11 @@ fn accounts_begin_once_within_the_quota() {
     // A machine that has begun brings nothing more to another account, and an account begins with one machine only.
     let account = AccountId([50; 32]);
     for machine in [CLIENT, NODE, OTHER_NODE] {
-        let link = signed(machine, &AccountLink { pool: pool_id(), account });
-        world.says(account, Fact::AccountLinked { link }).unwrap_err();
+        world.says(account, link(machine, account, 1)).unwrap_err();
     }
     world.owner(Fact::StandingGranted { account, standing: protocol::pool::Standing::Member }).unwrap();
     for machine in [CLIENT, NODE, OTHER_NODE] {
-        let link = signed(machine, &AccountLink { pool: pool_id(), account });
-        world.says(account, Fact::AccountLinked { link }).unwrap();
+        world.says(account, link(machine, account, 1)).unwrap();
         world.orchestrator(Fact::StarterGranted { node: machine }).unwrap();
     }
     assert_eq!(world.account(account).available_micro, STARTER);
@@ -62,7 +64,7 @@ fn a_hold_takes_what_there_is_for_a_bounded_time_and_returns_the_rest() {
     let account = world.account(CLIENT);
     assert_eq!((account.available_micro, account.held_micro, account.holds), (STARTER, 0, 0));
     // The order itself has run out: it cannot be carried again.
-    assert_eq!(world.orchestrator(order(TASK, 600, START_MS + HOUR_MS)), refused(LedgerError::HoldTime));
+    assert_eq!(world.orchestrator(order(TASK, NODE, 600, START_MS + HOUR_MS)), refused(LedgerError::HoldTime));
 }
 
 #[test]
@@ -71,7 +73,7 @@ fn tasks_that_hold_credits_are_bounded_by_the_policy() {
     let policy = PoolPolicy { holds_per_account_max: 1, ..world.registry.policy().unwrap() };
     world.owner(Fact::PolicySet(policy)).unwrap();
     world.place_hold(1, HOUR_MS).unwrap();
-    let second = order(protocol::ids::TaskId([41; 16]), 1, world.now + HOUR_MS);
+    let second = order(TaskId([41; 16]), NODE, 1, world.now + HOUR_MS);
     assert_eq!(world.orchestrator(second), refused(LedgerError::HoldsFull { max: 1 }));
 }
 
@@ -79,39 +81,123 @@ fn tasks_that_hold_credits_are_bounded_by_the_policy() {
 fn after_a_failover_each_node_is_paid_for_its_own_tokens_once() {
     let mut world = World::trading();
     world.place_hold(1_000, HOUR_MS).unwrap();
-    let first = settled(&receipt(NODE, 100, 50));
+    let first = world.settled(NODE, 100, 50);
     world.orchestrator(first.clone()).unwrap();
-    // The second node read the first one's tokens as its prompt.
-    world.orchestrator(settled(&receipt(OTHER_NODE, 150, 70))).unwrap();
+    assert_eq!(world.account(CLIENT).held_micro, 0, "a node that is paid gets no more: the rest returns at once");
+    // The second node has its own order, and read the first one's tokens as its prompt.
+    world.place_hold_of(OTHER_NODE, 1_000, HOUR_MS).unwrap();
+    let second = world.settled(OTHER_NODE, 150, 70);
+    world.orchestrator(second).unwrap();
     assert_eq!((world.account(NODE).available_micro, world.account(OTHER_NODE).available_micro), (150, 220));
-    let root = world.hold();
-    assert_eq!(world.orchestrator(first), Ok(Vec::new()), "the same receipt, by another way");
-    assert_eq!(world.orchestrator(settled(&receipt(NODE, 100, 51))), refused(LedgerError::AlreadySettled));
-    assert_eq!(world.hold(), root);
-    world.pass(2 * HOUR_MS);
+    let hold = world.hold();
+    assert_eq!(world.orchestrator(first.clone()), Ok(Vec::new()), "the same receipt, by another way");
+    let more = world.settled(NODE, 100, 51);
+    assert_eq!(world.orchestrator(more), refused(LedgerError::AlreadySettled));
+    assert_eq!(world.hold(), hold);
     assert_eq!(world.account(CLIENT).available_micro, STARTER - 370);
+    world.pass(2 * HOUR_MS);
+    assert_eq!((world.hold(), world.account(CLIENT).available_micro), (None, STARTER - 370));
     // After the hold is forgotten nothing settles any more, nor can it be placed again.
-    assert_eq!(world.orchestrator(settled(&receipt(NODE, 100, 50))), refused(LedgerError::NoHold));
+    assert_eq!(world.orchestrator(first), refused(LedgerError::NoHold));
+}
+
+#[test]
+fn what_is_held_for_a_node_is_nobody_elses() {
+    let mut world = World::trading();
+    world.place_hold(100, HOUR_MS).unwrap();
+    // The asker's second machine, of the same account or of another, and anybody else it would rather pay.
+    let order = world.hold().unwrap().order;
+    for thief in [CLIENT, OTHER_NODE] {
+        let taken = receipt(thief, vec![ReceiptLine { order, ..line(100, 0) }]);
+        assert_eq!(world.orchestrator(settled(&taken)), refused(LedgerError::NoHold));
+    }
+    world.place_hold_of(OTHER_NODE, 100, HOUR_MS).unwrap();
+    let taken = receipt(OTHER_NODE, vec![ReceiptLine { order, ..line(100, 0) }]);
+    assert_eq!(world.orchestrator(settled(&taken)), refused(LedgerError::OtherOrder));
+    // It cannot be had back before the node had time to file what was acknowledged.
+    let closed = world.closed(NODE);
+    world.orchestrator(closed).unwrap();
+    world.pass(CLAIM_WINDOW_MS - 1);
+    let claimed = world.claimed(NODE, 100);
+    world.orchestrator(claimed).unwrap();
+    world.pass(CLAIM_WINDOW_MS + 60_000);
+    assert_eq!(world.account(NODE).available_micro, 100);
+}
+
+#[test]
+fn what_was_signed_for_an_order_counts_for_no_later_one() {
+    let mut world = World::trading();
+    world.place_hold(100, 60_000).unwrap();
+    let old = [world.settled(NODE, 10, 10), world.claimed(NODE, 20), world.closed(NODE)];
+    world.pass(120_000);
+    assert_eq!(world.hold(), None);
+    world.place_hold(100, HOUR_MS).unwrap();
+    for fact in old {
+        assert_eq!(world.orchestrator(fact), refused(LedgerError::OtherOrder));
+    }
+    assert_eq!(world.account(NODE).available_micro, 0);
 }
 
 #[test]
 fn a_receipt_pays_no_more_than_is_held_and_only_at_a_price_within_the_ceiling() {
     let mut world = World::trading();
-    assert_eq!(world.orchestrator(settled(&receipt(NODE, 1, 1))), refused(LedgerError::NoHold));
+    let early = world.settled(NODE, 1, 1);
+    assert_eq!(world.orchestrator(early), refused(LedgerError::NoHold));
+    assert_eq!(world.place_hold_of(NodeId([99; 32]), 1, HOUR_MS), refused(LedgerError::NoLender));
+    assert_eq!(world.place_hold_of(CLIENT, 1, HOUR_MS), refused(LedgerError::NoLender), "it only asks");
     world.place_hold(100, HOUR_MS).unwrap();
-    let dear = Receipt { price: Price { output_micro: PRICE.output_micro + 1, ..PRICE }, ..receipt(NODE, 1, 1) };
+    let price = Price { output_micro: PRICE.output_micro + 1, ..PRICE };
+    let dear = receipt(NODE, vec![ReceiptLine { price, ..world.line(NODE, 1, 1) }]);
     assert_eq!(world.orchestrator(settled(&dear)), refused(LedgerError::Price));
-    assert_eq!(world.orchestrator(settled(&receipt(NodeId([99; 32]), 1, 1))), Err(Rejection::UnknownMember));
-    world.orchestrator(settled(&receipt(NODE, 80, 80))).unwrap();
-    world.orchestrator(settled(&receipt(OTHER_NODE, 80, 80))).unwrap();
-    assert_eq!((world.account(NODE).available_micro, world.account(OTHER_NODE).available_micro), (100, 0));
+    let fact = world.settled(NODE, 80, 80);
+    world.orchestrator(fact).unwrap();
+    assert_eq!(world.account(NODE).available_micro, 100);
+}
+
+#[test]
+fn lines_of_a_receipt_count_for_themselves() {
+    let mut world = World::trading();
+    let task = |number: u8| TaskId([number; 16]);
+    let mut lines = Vec::new();
+    for number in 0..4 {
+        let until = world.now + HOUR_MS;
+        world.orchestrator(order(task(number), NODE, 100, until)).unwrap();
+        let id = protocol::market::HoldId { task: task(number), ..hold_id(NODE) };
+        let order = world.registry.state().read(&keys::hold(id)).unwrap().order;
+        lines.push(ReceiptLine { task: task(number), order, ..line(10, u32::from(number)) });
+    }
+    // One without a hold, and one twice.
+    lines.push(ReceiptLine { task: task(9), ..line(1, 1) });
+    lines.push(lines[0].clone());
+    lines.push(ReceiptLine { prompt_tokens: 11, ..lines[1].clone() });
+    let fact = settled(&receipt(NODE, lines.clone()));
+    let events = world.orchestrator(fact.clone()).unwrap();
+    let paid = |event: &&Event| matches!(event, Event::Settled { .. });
+    let why = |event: &Event| if let Event::LineRefused { hold, why } = event { Some((hold.task, *why)) } else { None };
+    assert_eq!(events.iter().filter(paid).count(), 4);
+    let whys: Vec<_> = events.iter().filter_map(why).collect();
+    assert_eq!(whys, [(task(9), LedgerError::NoHold), (task(1), LedgerError::AlreadySettled)]);
+    assert_eq!(world.account(NODE).available_micro, 10 + 11 + 12 + 13);
+    assert_eq!((world.account(CLIENT).held_micro, world.account(CLIENT).holds), (0, 4));
+    // The same again: nothing is new, and something is wrong.
+    assert_eq!(world.orchestrator(fact), refused(LedgerError::NoHold));
+    assert_eq!(world.orchestrator(settled(&receipt(NODE, lines[..4].to_vec()))), Ok(Vec::new()));
+    for count in [0, RECEIPT_LINES_MAX + 1] {
+        let fact = settled(&receipt(NODE, vec![lines[0].clone(); count]));
+        assert_eq!(world.orchestrator(fact), Err(Rejection::Signature), "{count} lines");
+    }
+    // The longest receipt is a fact.
+    let price = Price { prompt_micro: u64::MAX, output_micro: u64::MAX };
+    let (tokens, at) = (u32::MAX, u64::MAX);
+    let longest = ReceiptLine { price, started_unix_ms: at, ended_unix_ms: at, ..line(tokens, tokens) };
+    assert!(settled(&receipt(NODE, vec![longest; RECEIPT_LINES_MAX])).encode().is_ok());
 }
 
 #[test]
 fn both_sides_must_have_signed() {
     let mut world = World::trading();
     world.place_hold(100, HOUR_MS).unwrap();
-    let of = receipt(NODE, 1, 1);
+    let of = receipt(NODE, vec![world.line(NODE, 1, 1)]);
     for (by, counter) in [(OTHER_NODE, CLIENT), (NODE, NODE), (CLIENT, CLIENT), (NODE, ORCHESTRATOR)] {
         let fact = Fact::Settled(Countersigned::new(signed(by, &of), |message| sign_as(counter, message)));
         assert_eq!(world.orchestrator(fact), Err(Rejection::Signature), "{by} and {counter}");
@@ -123,12 +209,13 @@ fn both_sides_must_have_signed() {
 #[test]
 fn ones_own_machine_is_free() {
     let mut world = World::trading();
-    let link = signed(NODE, &AccountLink { pool: pool_id(), account: CLIENT.into() });
-    world.says(CLIENT.into(), Fact::AccountLinked { link }).unwrap();
+    world.says(CLIENT.into(), link(NODE, CLIENT.into(), 1)).unwrap();
     world.place_hold(100, HOUR_MS).unwrap();
-    let events = world.orchestrator(settled(&receipt(NODE, 10, 10))).unwrap();
-    assert_eq!(events, [Event::Settled { client: CLIENT, task: TASK, node: NODE, amount_micro: 0 }]);
-    world.pass(2 * HOUR_MS);
+    let claimed = world.claimed(NODE, 10);
+    assert_eq!(world.orchestrator(claimed), Ok(Vec::new()), "a claim of nothing is none");
+    let fact = world.settled(NODE, 10, 10);
+    let events = world.orchestrator(fact).unwrap();
+    assert_eq!(events[0], Event::Settled { hold: hold_id(NODE), amount_micro: 0 });
     assert_eq!(world.account(CLIENT).available_micro, STARTER);
 }
 
@@ -136,30 +223,41 @@ fn ones_own_machine_is_free() {
 fn a_claim_is_paid_after_its_window_even_when_the_hold_has_run_out() {
     let mut world = World::trading();
     world.place_hold(100, 60_000).unwrap();
-    world.orchestrator(claimed(NODE, 30)).unwrap();
-    assert_eq!(world.orchestrator(claimed(NODE, 30)), Ok(Vec::new()));
-    assert_eq!(world.orchestrator(claimed(NODE, 20)), refused(LedgerError::AlreadyClaimed));
-    world.orchestrator(claimed(NODE, 40)).unwrap();
-    // What is claimed is nobody else's.
-    world.orchestrator(settled(&receipt(OTHER_NODE, 50, 50))).unwrap();
-    assert_eq!(world.account(OTHER_NODE).available_micro, 60);
+    let [nothing, less, some, more] = [0, 20, 30, 40].map(|tokens| world.claimed(NODE, tokens));
+    assert_eq!(world.orchestrator(nothing), Ok(Vec::new()));
+    assert_eq!(world.hold().unwrap().share, None);
+    world.orchestrator(some.clone()).unwrap();
+    assert_eq!(world.orchestrator(some), Ok(Vec::new()));
+    assert_eq!(world.orchestrator(less), refused(LedgerError::AlreadyClaimed));
+    world.orchestrator(more).unwrap();
     world.pass(CLAIM_WINDOW_MS - 1);
-    assert_eq!(world.account(NODE).available_micro, 0);
+    assert_eq!((world.account(NODE).available_micro, world.account(CLIENT).held_micro), (0, 40));
     world.pass(60_001);
     assert_eq!((world.account(NODE).available_micro, world.hold()), (40, None));
-    assert_eq!(world.account(CLIENT).available_micro, STARTER - 100);
+    assert_eq!(world.account(CLIENT).available_micro, STARTER - 40);
+}
+
+#[test]
+fn a_claim_that_is_paid_ends_its_hold() {
+    let mut world = World::trading();
+    world.place_hold(100, HOUR_MS).unwrap();
+    let [claimed, receipt] = [world.claimed(NODE, 40), world.settled(NODE, 0, 100)];
+    world.orchestrator(claimed).unwrap();
+    world.pass(CLAIM_WINDOW_MS + 60_000);
+    assert_eq!((world.account(NODE).available_micro, world.account(CLIENT).held_micro), (40, 0));
+    assert_eq!(world.orchestrator(receipt), refused(LedgerError::AlreadySettled));
 }
 
 #[test]
 fn a_receipt_within_the_window_goes_before_the_claim() {
     let mut world = World::trading();
     world.place_hold(100, 60_000).unwrap();
-    world.orchestrator(claimed(NODE, 40)).unwrap();
+    let [claimed, later, receipt] = [world.claimed(NODE, 40), world.claimed(NODE, 41), world.settled(NODE, 0, 25)];
+    world.orchestrator(claimed).unwrap();
     world.pass(120_000);
     assert_eq!(world.account(CLIENT).held_micro, 40, "the rest has returned, the claim waits");
-    assert_eq!(world.orchestrator(settled(&receipt(OTHER_NODE, 0, 1))), refused(LedgerError::Released));
-    assert_eq!(world.orchestrator(claimed(NODE, 41)), refused(LedgerError::Released));
-    world.orchestrator(settled(&receipt(NODE, 0, 25))).unwrap();
+    assert_eq!(world.orchestrator(later), refused(LedgerError::Released));
+    world.orchestrator(receipt).unwrap();
     assert_eq!((world.account(NODE).available_micro, world.account(CLIENT).held_micro), (25, 0));
     world.pass(2 * CLAIM_WINDOW_MS);
     assert_eq!(world.account(NODE).available_micro, 25, "and not the claim as well");
@@ -170,7 +268,7 @@ fn a_receipt_within_the_window_goes_before_the_claim() {
 fn a_claim_needs_the_node_and_the_askers_acknowledgement_of_it() {
     let mut world = World::trading();
     world.place_hold(100, HOUR_MS).unwrap();
-    let Fact::ClaimFiled { claim } = claimed(NODE, 10) else { unreachable!() };
+    let Fact::ClaimFiled { claim } = world.claimed(NODE, 10) else { unreachable!() };
     let inner = claim.decode_unverified().unwrap();
     let stolen = Fact::ClaimFiled { claim: signed(OTHER_NODE, &inner) };
     assert_eq!(world.orchestrator(stolen), Err(Rejection::Signature));
@@ -181,38 +279,88 @@ fn a_claim_needs_the_node_and_the_askers_acknowledgement_of_it() {
 }
 
 #[test]
-fn a_closed_task_returns_its_rest_after_the_window_and_its_order_counts_no_more() {
+fn a_closed_hold_returns_its_rest_after_the_window_and_its_order_counts_no_more() {
     let mut world = World::trading();
     world.place_hold(100, 2 * HOUR_MS).unwrap();
     let until = world.now + 2 * HOUR_MS;
-    let closes = [Event::TaskClosed { client: CLIENT, task: TASK }];
-    assert_eq!(world.orchestrator(closed()).unwrap(), closes);
+    let [closed, receipt] = [world.closed(NODE), world.settled(NODE, 5, 5)];
+    assert_eq!(world.orchestrator(closed.clone()).unwrap(), [Event::HoldClosed { hold: hold_id(NODE) }]);
     world.pass(60_000);
-    assert_eq!(world.orchestrator(closed()), Ok(Vec::new()), "closing again puts nothing off");
-    world.orchestrator(settled(&receipt(NODE, 5, 5))).unwrap();
+    assert_eq!(world.orchestrator(closed), Ok(Vec::new()), "closing again puts nothing off");
+    assert_eq!(world.account(CLIENT).held_micro, 100);
     world.pass(CLAIM_WINDOW_MS);
-    assert_eq!(world.account(CLIENT).available_micro, STARTER - 10);
-    assert_eq!(world.orchestrator(settled(&receipt(OTHER_NODE, 5, 5))), refused(LedgerError::Released));
-    assert_eq!(world.orchestrator(order(TASK, 100, until)), Ok(Vec::new()), "it is the same hold still");
+    assert_eq!(world.account(CLIENT).available_micro, STARTER);
+    assert_eq!(world.orchestrator(receipt), refused(LedgerError::Released));
+    assert_eq!(world.orchestrator(order(TASK, NODE, 100, until)), Ok(Vec::new()), "it is the same hold still");
     assert_eq!(world.account(CLIENT).held_micro, 0);
     world.pass(2 * HOUR_MS);
     assert_eq!((world.hold(), world.account(CLIENT).holds), (None, 0));
 }
 
 #[test]
-fn a_task_pays_a_bounded_number_of_nodes() {
+fn what_an_account_spends_on_a_day_is_bounded_by_the_policy() {
+    const DAY_MS: u64 = 24 * HOUR_MS;
     let mut world = World::trading();
-    world.place_hold(100, HOUR_MS).unwrap();
-    for byte in 0..=PAID_NODES_MAX as u8 {
-        let node = NodeId([100 + byte; 32]);
-        world.admit(node, Role::Node);
-        let outcome = world.orchestrator(settled(&receipt(node, 0, 1)));
-        match usize::from(byte) < PAID_NODES_MAX {
-            true => drop(outcome.unwrap()),
-            false => assert_eq!(outcome, refused(LedgerError::TooManyNodes)),
-        }
+    world.pass(DAY_MS - START_MS % DAY_MS);
+    let policy = PoolPolicy { day_micro_max: Some(100), ..world.registry.policy().unwrap() };
+    world.owner(Fact::PolicySet(policy)).unwrap();
+    world.place_hold(70, 4 * HOUR_MS).unwrap();
+    assert_eq!(world.place_hold_of(OTHER_NODE, 31, HOUR_MS), refused(LedgerError::DayUsed { left_micro: 30 }));
+    // What returns on the same day was not spent.
+    let fact = world.settled(NODE, 20, 20);
+    world.orchestrator(fact).unwrap();
+    world.place_hold_of(OTHER_NODE, 60, HOUR_MS).unwrap();
+    let task = |byte| TaskId([byte; 16]);
+    let now = world.now;
+    let one = world.orchestrator(order(task(1), NODE, 1, now + HOUR_MS));
+    assert_eq!(one, refused(LedgerError::DayUsed { left_micro: 0 }));
+    // The next day begins with the block's time. What yesterday's holds return does not count for it.
+    world.pass(DAY_MS);
+    let now = world.now;
+    world.orchestrator(order(task(2), NODE, 100, now + HOUR_MS)).unwrap();
+    assert_eq!((world.account(CLIENT).day_micro, world.account(CLIENT).held_micro), (100, 100));
+    let one = world.orchestrator(order(task(3), NODE, 1, now + HOUR_MS));
+    assert_eq!(one, refused(LedgerError::DayUsed { left_micro: 0 }));
+}
+
+#[test]
+fn a_hold_that_returns_after_midnight_gives_the_new_day_nothing() {
+    const DAY_MS: u64 = 24 * HOUR_MS;
+    let mut world = World::trading();
+    world.pass(DAY_MS - START_MS % DAY_MS - HOUR_MS);
+    let policy = PoolPolicy { day_micro_max: Some(100), ..world.registry.policy().unwrap() };
+    world.owner(Fact::PolicySet(policy)).unwrap();
+    world.place_hold(100, 3 * HOUR_MS).unwrap();
+    world.pass(2 * HOUR_MS);
+    world.place_hold_of(OTHER_NODE, 60, HOUR_MS).unwrap();
+    let fact = world.settled(NODE, 1, 0);
+    world.orchestrator(fact).unwrap();
+    assert_eq!(world.account(CLIENT).day_micro, 60);
+}
+
+#[test]
+fn a_link_counts_once_and_is_undone_by_the_account() {
+    let mut world = World::trading();
+    let [first, second] = [AccountId([50; 32]), AccountId([51; 32])];
+    for account in [first, second] {
+        world.owner(Fact::StandingGranted { account, standing: protocol::pool::Standing::Member }).unwrap();
     }
-    assert!(matches!(world.hold().unwrap().share(NodeId([100; 32])), Some(Share::Paid { amount_micro: 1, .. })));
+    let whose = |world: &World| world.registry.member(NODE).unwrap().account;
+    let replayed = |last| Err(Rejection::Pool(PoolError::LinkReplayed { last }));
+    world.says(first, link(NODE, first, 1)).unwrap();
+    assert_eq!(world.says(first, link(NODE, first, 1)), Ok(Vec::new()));
+    world.says(second, link(NODE, second, 5)).unwrap();
+    for number in 1..=5 {
+        assert_eq!(world.says(first, link(NODE, first, number)), replayed(5), "the machine has left");
+    }
+    assert_eq!(world.says(first, Fact::AccountUnlinked { node: NODE }), Err(Rejection::NotAllowed));
+    world.says(second, Fact::AccountUnlinked { node: NODE }).unwrap();
+    assert_eq!(whose(&world), None);
+    assert_eq!(world.says(second, link(NODE, second, 5)), replayed(5), "nor does an undone link come back");
+    world.says(first, link(NODE, first, 6)).unwrap();
+    // A machine leaves by belonging to itself.
+    world.says(NODE.into(), link(NODE, NODE.into(), 7)).unwrap();
+    assert_eq!(whose(&world), None);
 }
 
 #[test]
@@ -235,4 +383,12 @@ fn asks_and_blocks_are_ones_own() {
     world.says(NODE.into(), block(false)).unwrap();
     assert!(!world.registry.is_blocked(CLIENT.into(), NODE.into()));
     assert_eq!(world.says(AccountId([98; 32]), block(true)), Err(Rejection::UnknownMember));
+    // Who only reads has nothing to do with anybody anyway; what a removed machine blocks it can let go.
+    let auditor = AccountId([98; 32]);
+    world.owner(Fact::StandingGranted { account: auditor, standing: protocol::pool::Standing::Auditor }).unwrap();
+    assert_eq!(world.says(auditor, block(true)), Err(Rejection::NotAllowed));
+    world.says(NODE.into(), block(true)).unwrap();
+    world.owner(Fact::MemberRemoved { node: NODE, at_unix_ms: 1 }).unwrap();
+    world.says(NODE.into(), block(false)).unwrap();
+    assert_eq!(world.says(NODE.into(), block(true)), Err(Rejection::NotAllowed));
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests end where tests would")]
 
 mod books;
+mod committee;
 mod crowd;
 mod golden;
 mod ledger;

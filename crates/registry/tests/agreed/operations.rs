@@ -54,6 +54,8 @@ fn a_million_operations_leave_every_credit_in_its_place() {
     assert_eq!(follower.unwrap(), registry, "a snapshot and the log after it are the state");
     let backwards: Vec<_> = registry.state().entries().collect::<Vec<_>>().into_iter().rev().collect();
     assert_eq!(backwards.into_iter().collect::<Tree>().root(), registry.root(), "in whatever order it came to be");
+    assert!(books.refused_lines > 100 && books.committees > 10, "{} {}", books.refused_lines, books.committees);
+    assert!(registry.faults().count() > 10);
     println!("{done_well} of {OPERATIONS} done, {blocks} blocks, {} settlements", books.settlements);
 }
 

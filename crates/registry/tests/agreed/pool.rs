@@ -2,14 +2,15 @@
 
 use crate::world::*;
 use protocol::{
-    grant::Tier,
-    ids::{AccountId, NodeId, PoolId},
-    limits::BUNDLE_LIFETIME_MS,
-    link::Role,
+    grant::{ModelRef, Tier},
+    ids::{AccountId, ModelDigest, NodeId, PoolId},
+    limits::{BUNDLE_LIFETIME_MS, FACT_BYTES_MAX},
+    link::{ModelEntry, Role},
     pool::{Invite, Label, PoolPolicy, Standing},
 };
 use registry::{
-    AgreedEvidence, Authenticated, BlockContext, Bundle, BundleError, Event, Fact, PoolError, Rejection, keys,
+    AgreedEvidence, Authenticated, BlockContext, Bundle, BundleError, Event, Fact, ModelError, PoolError, Rejection,
+    keys,
 };
 
 const INVITE: NodeId = NodeId([70; 32]);
@@ -67,7 +68,8 @@ fn strangers_leave_no_trace() {
     world.place_hold(100, 3_600_000).unwrap();
     let entries = world.registry.state().entries().count();
     // Both are so already, or would be harmless; but a number for everybody who repeats them would not be.
-    assert_eq!(world.says(AccountId([90; 32]), closed()), Err(Rejection::UnknownMember));
+    let closed = world.closed(NODE);
+    assert_eq!(world.says(AccountId([90; 32]), closed), Err(Rejection::UnknownMember));
     assert_eq!(world.registry.state().entries().count(), entries);
 }
 
@@ -176,4 +178,65 @@ fn the_pool_describes_its_members_and_proves_it() {
     assert!(!member.has_role(Role::Node));
     let stranger = keys::member(OTHER_NODE);
     assert_eq!(stranger.check(&world.registry.prove(&stranger), &world.registry.root()), Ok(None));
+}
+
+#[test]
+fn what_was_revoked_does_not_come_back_with_a_second_role() {
+    let mut world = World::founded();
+    world.owner(Fact::InviteIssued(invite(None))).unwrap();
+    world.says(NODE.into(), joined(INVITE, NODE, Role::Node)).unwrap();
+    world.owner(Fact::StandingRevoked { account: NODE.into() }).unwrap();
+    world.says(NODE.into(), joined(INVITE, NODE, Role::Client)).unwrap();
+    assert_eq!(world.registry.standing(NODE.into()), None);
+    assert!(world.registry.member(NODE).unwrap().has_role(Role::Client));
+}
+
+#[test]
+fn facts_are_short_in_bundles_too() {
+    let mut world = World::founded();
+    let evidence = vec![0; FACT_BYTES_MAX];
+    let kind = protocol::fault::FaultKind::NullifyFinalize;
+    let long = Fact::Fault { member: ORCHESTRATOR, epoch: 0, view: 0, kind, evidence };
+    assert!(long.encode().is_err());
+    assert_eq!(world.owner(long), Err(Rejection::Bundle(BundleError::FactTooLong)));
+    // Many that are short are not long.
+    let facts = (0..=255).map(|byte| Fact::MeasurementAllowed { measurement: [byte; 32] }).collect();
+    let bundle = world.bundle(OWNER, facts);
+    assert!(signed(OWNER.into(), &bundle).payload.len() < FACT_BYTES_MAX);
+    world.commit(&bundle).unwrap();
+    let models =
+        (0..=255).map(|byte| Fact::ModelAdded(ModelEntry { licence: "x".repeat(150), ..model(byte) })).collect();
+    let bundle = world.bundle(OWNER, models);
+    assert!(signed(OWNER.into(), &bundle).payload.len() > FACT_BYTES_MAX);
+    world.commit(&bundle).unwrap();
+}
+
+#[test]
+fn a_removed_model_stays_removed_and_keeps_its_names_from_others() {
+    let mut world = World::founded();
+    for byte in [1, 2, 3] {
+        world.orchestrator(Fact::ModelAdded(model(byte))).unwrap();
+    }
+    let digest = |byte| ModelDigest([byte; 32]);
+    let removed = |byte| Fact::ModelRemoved { digest: digest(byte) };
+    assert_eq!(world.owner(removed(9)), Err(Rejection::Model(ModelError::Unknown)));
+    assert_eq!(world.owner(removed(1)), Ok(vec![Event::ModelRemoved { digest: digest(1) }]));
+    assert_eq!(world.owner(removed(1)), Ok(Vec::new()));
+    let named =
+        |world: &World, name: &str| world.registry.model(&ModelRef::Name(name.to_owned())).map(|entry| entry.digest);
+    assert_eq!(named(&world, "default"), Some(digest(2)), "the first of those that are there");
+    assert_eq!((named(&world, "model-1"), named(&world, "model-3")), (None, Some(digest(3))));
+    assert_eq!(world.registry.model(&ModelRef::Digest(digest(1))), None);
+    assert_eq!(world.orchestrator(Fact::ModelAdded(model(1))), Err(Rejection::Model(ModelError::Removed)));
+    // A later model of the same name gets another.
+    let later = ModelEntry { digest: digest(4), ..model(1) };
+    world.orchestrator(Fact::ModelAdded(later)).unwrap();
+    assert_eq!((named(&world, "model-1"), named(&world, "model-1@04040404")), (None, Some(digest(4))));
+    let again = registry::Registry::from(world.registry.state().clone());
+    assert_eq!(again.models(), world.registry.models());
+    assert_eq!(again.models().iter().map(|entry| entry.digest).collect::<Vec<_>>(), [2, 3, 4].map(digest));
+    for byte in [2, 3, 4] {
+        world.owner(removed(byte)).unwrap();
+    }
+    assert_eq!((named(&world, "default"), world.registry.models().len()), (None, 0));
 }

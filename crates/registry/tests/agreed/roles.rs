@@ -2,6 +2,7 @@
 
 use crate::world::*;
 use protocol::{
+    fault::FaultKind,
     grant::Tier,
     ids::{AccountId, ModelDigest, NodeId},
     link::Role,
@@ -19,6 +20,7 @@ const NEWCOMER: NodeId = NodeId([6; 32]);
 
 /// An owner who is no orchestrator, so that the two can be told apart.
 const FOUNDER: AccountId = AccountId([8; 32]);
+const OF_FOUNDER: NodeId = NodeId([9; 32]);
 
 fn world() -> World {
     let mut world = World::trading();
@@ -37,12 +39,21 @@ fn world() -> World {
     let invite = Invite { id, standing: Standing::Member, uses: None, until_unix_ms: None };
     world.says(FOUNDER, Fact::InviteIssued(invite)).unwrap();
     world.place_hold(1_000, 3_600_000).unwrap();
+    world.orchestrator(Fact::ModelAdded(model(7))).unwrap();
+    // Machines of people: the founder's and the administrator's own, and one each that is linked.
+    for node in [FOUNDER.into(), ADMINISTRATOR.into(), OF_FOUNDER] {
+        world.admit(node, Role::Client);
+    }
+    for (node, account) in [(OF_FOUNDER, FOUNDER), (OTHER_NODE, MEMBER)] {
+        let link = signed(node, &AccountLink { pool: pool_id(), account, number: 1 });
+        world.says(account, Fact::AccountLinked { link }).unwrap();
+    }
     world
 }
 
 /// Columns: orchestrator, owner, administrator, member, auditor, the node itself.
 #[rustfmt::skip]
-fn table() -> Vec<(Fact, [bool; 6])> {
+fn table(world: &World) -> Vec<(Fact, [bool; 6])> {
     const T: bool = true;
     const F: bool = false;
     let node = NODE;
@@ -51,7 +62,9 @@ fn table() -> Vec<(Fact, [bool; 6])> {
     let evidence = AgreedEvidence { tier: Tier::SelfSigned, digest: [1; 32], until_unix_ms: 9 };
     let invite = Invite { id: NodeId([71; 32]), standing: Standing::Member, uses: None, until_unix_ms: None };
     let labels = vec![Label::new("fast").unwrap()];
-    let link = signed(NODE, &AccountLink { pool: pool_id(), account: MEMBER });
+    let link = signed(NODE, &AccountLink { pool: pool_id(), account: MEMBER, number: 1 });
+    let (member, kind) = (ORCHESTRATOR, FaultKind::NullifyFinalize);
+    let fault = Fact::Fault { member, epoch: 0, view: 3, kind, evidence: vec![1] };
     vec![
         //                                                                  orch own adm mem aud self
         (Fact::MemberAdmitted { node: NEWCOMER, role: Role::Node, at_unix_ms: 1 }, [T, F, F, F, F, F]),
@@ -77,11 +90,18 @@ fn table() -> Vec<(Fact, [bool; 6])> {
         (Fact::AskSet { node, model: ModelDigest([1; 32]), price: Some(PRICE) },   [F, F, F, F, F, T]),
         (Fact::AccountLinked { link },                                             [F, F, F, T, F, F]),
         (joined(NodeId([70; 32]), NODE, Role::Client),                             [F, F, F, F, F, T]),
-        (Fact::BlockSet { other: CLIENT.into(), is_blocked: true },                [F, T, T, T, T, T]),
-        (order(protocol::ids::TaskId([41; 16]), 10, START_MS + 60_000),            [T, T, T, T, T, T]),
-        (settled(&receipt(NODE, 1, 1)),                                            [T, T, T, T, T, T]),
-        (claimed(NODE, 1),                                                         [T, T, T, T, T, T]),
-        (closed(),                                                                 [T, T, T, T, T, T]),
+        (Fact::AccountUnlinked { node: OTHER_NODE },                               [F, F, F, T, F, F]),
+        (Fact::BlockSet { other: CLIENT.into(), is_blocked: true },                [F, T, T, T, F, T]),
+        (order(protocol::ids::TaskId([41; 16]), NODE, 10, START_MS + 60_000),      [T, T, T, T, T, T]),
+        (world.settled(NODE, 1, 1),                                                [T, T, T, T, T, T]),
+        (world.claimed(NODE, 1),                                                   [T, T, T, T, T, T]),
+        (world.closed(NODE),                                                       [T, T, T, T, T, T]),
+        (Fact::CommitteeChanged { add: vec![NODE], remove: Vec::new() },           [F, T, F, F, F, F]),
+        (fault,                                                                    [T, F, F, F, F, F]),
+        (Fact::ModelRemoved { digest: ModelDigest([7; 32]) },                      [F, T, T, F, F, F]),
+        (Fact::MemberRemoved { node: FOUNDER.into(), at_unix_ms: 2 },              [T, T, F, F, F, F]),
+        (Fact::MemberRemoved { node: ADMINISTRATOR.into(), at_unix_ms: 2 },        [T, T, T, F, F, F]),
+        (Fact::MemberRemoved { node: OF_FOUNDER, at_unix_ms: 2 },                  [T, T, F, F, F, F]),
         (Fact::Genesis(genesis()),                                                 [F, F, F, F, F, F]),
     ]
 }
@@ -90,7 +110,7 @@ fn table() -> Vec<(Fact, [bool; 6])> {
 fn everybody_says_what_the_table_says() {
     let world = world();
     let authors = [ORCHESTRATOR.into(), FOUNDER, ADMINISTRATOR, MEMBER, AUDITOR, NODE.into()];
-    for (fact, row) in table() {
+    for (fact, row) in table(&world) {
         for (author, may) in authors.into_iter().zip(row) {
             let outcome = world.clone().says(author, fact.clone());
             match may {

@@ -4,8 +4,9 @@
 use protocol::{
     ids::{AccountId, ModelDigest, NodeId, PoolId, TaskId},
     link::{ModelEntry, Role},
-    market::{Ack, Claim, Close, Countersigned, Order, Price, Receipt},
+    market::{Ack, Claim, Close, Countersigned, HoldId, Order, Price, Receipt, ReceiptLine},
     pool::{PoolPolicy, Redemption},
+    proof::Digest,
     signed::{Signable, Signed, Verifier},
 };
 use registry::{Account, Authenticated, BlockContext, Bundle, Event, Fact, Genesis, Hold, Registry, Rejection, keys};
@@ -65,6 +66,7 @@ pub(crate) struct World {
     pub(crate) registry: Registry,
     pub(crate) height: u64,
     pub(crate) now: u64,
+    pub(crate) epoch: u64,
     sequence: u64,
 }
 
@@ -72,7 +74,7 @@ impl World {
     pub(crate) fn founded() -> Self {
         let mut registry = Registry::default();
         registry.apply(Fact::Genesis(genesis())).unwrap();
-        let mut world = Self { registry, height: 0, now: START_MS, sequence: 0 };
+        let mut world = Self { registry, height: 0, now: START_MS, epoch: 0, sequence: 0 };
         world.pass(0);
         world
     }
@@ -91,7 +93,12 @@ impl World {
 
     pub(crate) fn pass(&mut self, ms: u64) -> Vec<Event> {
         (self.height, self.now) = (self.height + 1, self.now + ms);
-        self.registry.begin(&BlockContext { height: self.height, epoch: 0, unix_ms: self.now }).unwrap()
+        self.registry.begin(&BlockContext { height: self.height, epoch: self.epoch, unix_ms: self.now }).unwrap()
+    }
+
+    pub(crate) fn next_epoch(&mut self) -> Vec<Event> {
+        self.epoch += 1;
+        self.pass(1)
     }
 
     pub(crate) fn bundle(&mut self, author: AccountId, facts: Vec<Fact>) -> Bundle {
@@ -127,26 +134,60 @@ impl World {
     }
 
     pub(crate) fn hold(&self) -> Option<Hold> {
-        self.registry.state().read(&keys::hold(CLIENT, TASK))
+        self.hold_of(NODE)
+    }
+
+    pub(crate) fn hold_of(&self, node: NodeId) -> Option<Hold> {
+        self.registry.state().read(&keys::hold(hold_id(node)))
     }
 
     pub(crate) fn place_hold(&mut self, amount_micro: u64, lasts_ms: u64) -> Result<Vec<Event>, Rejection> {
-        let fact = order(TASK, amount_micro, self.now + lasts_ms);
+        self.place_hold_of(NODE, amount_micro, lasts_ms)
+    }
+
+    pub(crate) fn place_hold_of(&mut self, node: NodeId, amount_micro: u64, ms: u64) -> Result<Vec<Event>, Rejection> {
+        let fact = order(TASK, node, amount_micro, self.now + ms);
         self.orchestrator(fact)
+    }
+
+    /// The order that holds for this node now.
+    fn order_of(&self, node: NodeId) -> Digest {
+        self.hold_of(node).map_or([0; 32], |hold| hold.order)
+    }
+
+    pub(crate) fn line(&self, node: NodeId, prompt_tokens: u32, output_tokens: u32) -> ReceiptLine {
+        ReceiptLine { order: self.order_of(node), ..line(prompt_tokens, output_tokens) }
+    }
+
+    pub(crate) fn settled(&self, node: NodeId, prompt_tokens: u32, output_tokens: u32) -> Fact {
+        settled(&receipt(node, vec![self.line(node, prompt_tokens, output_tokens)]))
+    }
+
+    pub(crate) fn claimed(&self, node: NodeId, output_tokens: u32) -> Fact {
+        let (order, task) = (self.order_of(node), TASK);
+        let ack = Ack { pool: pool_id(), task, node, order, prompt_tokens: 0, output_tokens, price: PRICE };
+        Fact::ClaimFiled { claim: signed(node, &Claim { ack: signed(CLIENT, &ack) }) }
+    }
+
+    pub(crate) fn closed(&self, node: NodeId) -> Fact {
+        let close = Close { pool: pool_id(), task: TASK, node, order: self.order_of(node) };
+        Fact::HoldClosed { close: signed(CLIENT, &close) }
     }
 }
 
-pub(crate) fn order(task: TaskId, amount_micro: u64, until_unix_ms: u64) -> Fact {
-    let order = Order { pool: pool_id(), task, amount_micro, ceiling: PRICE, until_unix_ms };
+pub(crate) fn hold_id(node: NodeId) -> HoldId {
+    HoldId { client: CLIENT, task: TASK, node }
+}
+
+pub(crate) fn order(task: TaskId, node: NodeId, amount_micro: u64, until_unix_ms: u64) -> Fact {
+    let order = Order { pool: pool_id(), task, node, amount_micro, ceiling: PRICE, until_unix_ms };
     Fact::HoldPlaced { order: signed(CLIENT, &order) }
 }
 
-pub(crate) fn receipt(node: NodeId, prompt_tokens: u32, output_tokens: u32) -> Receipt {
-    Receipt {
-        pool: pool_id(),
+pub(crate) fn line(prompt_tokens: u32, output_tokens: u32) -> ReceiptLine {
+    ReceiptLine {
         task: TASK,
-        client: CLIENT,
-        node,
+        order: [0; 32],
         model: ModelDigest([1; 32]),
         prompt_tokens,
         output_tokens,
@@ -157,18 +198,13 @@ pub(crate) fn receipt(node: NodeId, prompt_tokens: u32, output_tokens: u32) -> R
     }
 }
 
+pub(crate) fn receipt(node: NodeId, lines: Vec<ReceiptLine>) -> Receipt {
+    Receipt { pool: pool_id(), client: CLIENT, node, lines }
+}
+
 pub(crate) fn settled(receipt: &Receipt) -> Fact {
     let by_node = signed(receipt.node, receipt);
     Fact::Settled(Countersigned::new(by_node, |message| sign_as(receipt.client, message)))
-}
-
-pub(crate) fn claimed(node: NodeId, output_tokens: u32) -> Fact {
-    let ack = Ack { pool: pool_id(), task: TASK, node, prompt_tokens: 0, output_tokens, price: PRICE };
-    Fact::ClaimFiled { claim: signed(node, &Claim { ack: signed(CLIENT, &ack) }) }
-}
-
-pub(crate) fn closed() -> Fact {
-    Fact::TaskClosed { close: signed(CLIENT, &Close { pool: pool_id(), task: TASK }) }
 }
 
 pub(crate) fn joined(invite: NodeId, node: NodeId, role: Role) -> Fact {

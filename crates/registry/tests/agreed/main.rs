@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests end where tests would")]
 
+mod accounts;
 mod books;
 mod committee;
 mod crowd;

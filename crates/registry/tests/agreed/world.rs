@@ -4,12 +4,14 @@
 use protocol::{
     ids::{AccountId, ModelDigest, NodeId, PoolId, TaskId},
     link::{ModelEntry, Role},
-    market::{Ack, Claim, Close, Countersigned, HoldId, Order, Price, Receipt, ReceiptLine},
+    market::{AccountLink, Ack, Claim, Close, Countersigned, HoldId, Order, Price, Receipt, ReceiptLine},
     pool::{PoolPolicy, Redemption},
     proof::Digest,
     signed::{Signable, Signed, Verifier},
 };
-use registry::{Account, Authenticated, BlockContext, Bundle, Event, Fact, Genesis, Hold, Registry, Rejection, keys};
+use registry::{
+    Account, Authenticated, BlockContext, Bundle, Event, Fact, Genesis, Hold, LedgerError, Registry, Rejection, keys,
+};
 
 pub(crate) const ORCHESTRATOR: NodeId = NodeId([1; 32]);
 pub(crate) const OWNER: AccountId = AccountId([1; 32]);
@@ -19,6 +21,7 @@ pub(crate) const NODE: NodeId = NodeId([30; 32]);
 pub(crate) const OTHER_NODE: NodeId = NodeId([31; 32]);
 pub(crate) const TASK: TaskId = TaskId([40; 16]);
 pub(crate) const START_MS: u64 = 1_000_000_000;
+pub(crate) const HOUR_MS: u64 = 3_600_000;
 pub(crate) const STARTER: u64 = 1_000_000;
 /// One micro-credit for each token.
 pub(crate) const PRICE: Price = Price { prompt_micro: 1_000, output_micro: 1_000 };
@@ -209,4 +212,12 @@ pub(crate) fn settled(receipt: &Receipt) -> Fact {
 
 pub(crate) fn joined(invite: NodeId, node: NodeId, role: Role) -> Fact {
     Fact::Joined { redemption: signed(invite, &Redemption { pool: pool_id(), node, role }) }
+}
+
+pub(crate) fn link(machine: NodeId, account: AccountId, number: u64) -> Fact {
+    Fact::AccountLinked { link: signed(machine, &AccountLink { pool: pool_id(), account, number }) }
+}
+
+pub(crate) fn refused(error: LedgerError) -> Result<Vec<Event>, Rejection> {
+    Err(Rejection::Ledger(error))
 }

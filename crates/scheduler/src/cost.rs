@@ -108,32 +108,57 @@ const SUCCESS_MIN: f64 = 0.01;
 impl Rule {
     /// What is expected of `worker` on `node` for a task of these sizes.
     pub fn estimate(&self, node: &LiveNode, worker: &LiveWorker, sizes: Sizes, now: Now) -> Estimate {
-        self.outlook(node, worker, now).estimate(sizes)
+        let hazard = node.hazard.at_age(node.session_age_ms(now));
+        self.outlook(node, worker, now).estimate(&self.weigh(sizes), &hazard)
     }
 
-    /// The same for tasks of whatever size.
-    pub(crate) fn outlook(&self, node: &LiveNode, worker: &LiveWorker, now: Now) -> Outlook<'_> {
+    /// What is the same for all nodes.
+    pub(crate) fn weigh(&self, sizes: Sizes) -> Weighed {
+        let (prompt, answer) = (f64::from(sizes.prompt_tokens), f64::from(sizes.answer_tokens));
+        let reread_ms = (prompt + answer / 2.0) / self.elsewhere_prefill_per_s * 1000.0;
+        Weighed {
+            prompt,
+            answer,
+            weight: (answer / self.usual_answer_tokens).clamp(WEIGHT_MIN, 1.0),
+            pause_ms: self.detection_ms + self.elsewhere_ms + reread_ms,
+            others: self.others,
+        }
+    }
+
+    /// What is the same for tasks of whatever size, until something is heard of the node or a reservation runs out.
+    pub(crate) fn outlook(&self, node: &LiveNode, worker: &LiveWorker, now: Now) -> Outlook {
         let (slots, tasks) = (u64::from(worker.slots.max(1)), worker.tasks(now));
         let others = u32::try_from(tasks.min(slots - 1)).expect("fewer than slots, of which there are 32 bits");
         let success = (f64::from(node.record(worker.model).success_ppm()) / 1e6).clamp(SUCCESS_MIN, 1.0);
         Outlook {
-            rule: self,
             streams: f64::from(others),
             step_ms: worker.rates.step_ms(others + 1),
             prefill_ms: worker.rates.prefill_ms(1),
             // Full with its queue: every slot is taken, so `step_ms` is that of all slots.
             answers_ahead: tasks.checked_sub(slots).map_or(0.0, |queued| (queued + 1) as f64 / slots as f64),
             begin_ms: f64::from(worker.load_ms) + f64::from(node.rtt_us) / 1000.0,
-            hazard: node.hazard.at_age(node.session_age_ms(now)),
             failures: (1.0 - success) / success,
             price_ms: self.price_ms_per_micro * f64::from(worker.price_micro) / 1000.0,
         }
     }
 }
 
+/// A task with what the rule makes of its sizes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Weighed {
+    prompt: f64,
+    answer: f64,
+    // Of the task's own time.
+    weight: f64,
+    // What one departure costs.
+    pause_ms: f64,
+    // What others lose counts so much.
+    others: f64,
+}
+
 /// What a worker promises whatever the size of the task.
-pub(crate) struct Outlook<'r> {
-    rule: &'r Rule,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Outlook {
     // Streams beside the task's.
     streams: f64,
     step_ms: f64,
@@ -142,34 +167,64 @@ pub(crate) struct Outlook<'r> {
     // Answers that have to end before the task's turn.
     answers_ahead: f64,
     begin_ms: f64,
-    hazard: AtAge,
     // For each success.
     failures: f64,
     // For one token.
     price_ms: f64,
 }
 
-impl Outlook<'_> {
-    pub(crate) fn estimate(&self, sizes: Sizes) -> Estimate {
-        let (rule, answer) = (self.rule, f64::from(sizes.answer_tokens));
-        let (prompt, answer_ms) = (f64::from(sizes.prompt_tokens), answer * self.step_ms);
-        let prefill_ms = prompt * self.prefill_ms;
+/// Times of a task, as far as they do not depend on whether the node stays.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Times {
+    first_ms: f64,
+    time_ms: f64,
+    // From the streams beside the task's.
+    taken_ms: f64,
+}
+
+impl Outlook {
+    /// `hazard`: the node's, at the age of its session now.
+    pub(crate) fn estimate(&self, task: &Weighed, hazard: &AtAge) -> Estimate {
+        let times = self.times(task);
+        let cost_us = self.cost_us(task, &times, times.departures(hazard));
+        Estimate {
+            // Saturating, as casts of floating-point numbers are.
+            first_token_ms: times.first_ms as u32,
+            token_us: (self.step_ms * 1000.0) as u32,
+            time_us: (times.time_ms * 1000.0) as u64,
+            cost_us,
+        }
+    }
+
+    /// The costs of several tasks. Step by step for all of them: each root and division waits for the one before, and a
+    /// processor does those of other tasks meanwhile if it finds them near.
+    pub(crate) fn costs_us<const N: usize>(&self, tasks: &[Weighed; N], hazard: &AtAge) -> [u64; N] {
+        let times = tasks.each_ref().map(|task| self.times(task));
+        let departures = times.each_ref().map(|times| times.departures(hazard));
+        std::array::from_fn(|at| self.cost_us(&tasks[at], &times[at], departures[at]))
+    }
+
+    fn times(&self, task: &Weighed) -> Times {
+        let answer_ms = task.answer * self.step_ms;
+        let prefill_ms = task.prompt * self.prefill_ms;
         let wait_ms = if self.answers_ahead > 0.0 { self.answers_ahead * answer_ms } else { 0.0 };
         let first_ms = self.begin_ms + wait_ms + prefill_ms;
         let time_ms = (first_ms + self.streams * prefill_ms + answer_ms).min(TIME_MS_MAX);
-        let weight = (answer / rule.usual_answer_tokens).clamp(WEIGHT_MIN, 1.0);
         let taken_ms = self.streams * (answer_ms / (self.streams + 1.0) + prefill_ms);
-        let reread_ms = (prompt + answer / 2.0) / rule.elsewhere_prefill_per_s * 1000.0;
-        let pause_ms = rule.detection_ms + rule.elsewhere_ms + reread_ms;
-        let failure_ms = pause_ms * (self.hazard.departures(time_ms as u64) + self.failures);
-        let price_ms = self.price_ms * (prompt + answer);
-        let cost_ms = (weight * time_ms + rule.others * taken_ms + failure_ms + price_ms).min(TIME_MS_MAX);
-        Estimate {
-            // Saturating, as casts of floating-point numbers are.
-            first_token_ms: first_ms as u32,
-            token_us: (self.step_ms * 1000.0) as u32,
-            time_us: (time_ms * 1000.0) as u64,
-            cost_us: (cost_ms * 1000.0) as u64,
-        }
+        Times { first_ms, time_ms, taken_ms }
+    }
+
+    fn cost_us(&self, task: &Weighed, times: &Times, departures: f64) -> u64 {
+        let failure_ms = task.pause_ms * (departures + self.failures);
+        let price_ms = self.price_ms * (task.prompt + task.answer);
+        let own_ms = task.weight * times.time_ms;
+        let cost_ms = (own_ms + task.others * times.taken_ms + failure_ms + price_ms).min(TIME_MS_MAX);
+        (cost_ms * 1000.0) as u64
+    }
+}
+
+impl Times {
+    fn departures(&self, hazard: &AtAge) -> f64 {
+        hazard.departures(self.time_ms as u64)
     }
 }

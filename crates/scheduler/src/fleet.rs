@@ -1,22 +1,26 @@
 //! The live state, indexed: a decision looks at a few nodes, however many there are.
 //!
 //! For each model the nodes that would get a task are kept in order of their cost, once for each of a few classes of
-//! sizes, in steps of about 4 %; those that would not, in order of how near their reason is. A change of one node moves
-//! that node. What changes by time alone (silence, reservations, doubt, evidence) is in a list of deadlines, and is put
-//! right when the deadline has passed and somebody asks. Gates are checked once more on each node that is looked at, so
-//! that the index decides where to look, never who is eligible.
+//! sizes that are asked for, in steps of about 4 %; those that would not, in order of how near their reason is. A change
+//! of one node moves that node. A class that nobody asks for is forgotten by and by, and ordered anew when somebody does:
+//! only then every node is looked at, for its place and not for its state. What changes by time alone (silence,
+//! reservations, doubt, evidence) is in a list of deadlines, and is put right when the deadline has passed and somebody
+//! asks. Gates are checked once more on each node that is looked at, so that the index decides where to look, never who is
+//! eligible.
 
 mod index;
+mod ordered;
 mod place;
 
 use crate::{
     Ended, LiveNode, Now, Ranking, Rule, Task,
+    cost::Outlook,
     gate::{back_ms, gate},
     rank::{drawn, mix, order, refusal},
 };
-use index::Index;
 pub use index::NEED_ONE_IN;
-use place::{Class, Placed};
+use index::{CostKey, Index, NUMBERS};
+use place::{Class, Placed, Weights};
 use protocol::{
     grant::{Locality, Refusal, RefusalKind},
     hold::Hold,
@@ -36,12 +40,14 @@ const REASONS_LOOKED_AT: usize = 2 * limits::REASONS_MAX;
 /// What is known of every node at this moment, ready for decisions.
 #[derive(Debug, Default)]
 pub struct Fleet {
-    rule: Rule,
+    weights: Weights,
     entries: Vec<Option<Entry>>,
     // Places in `entries` that are empty.
     free: Vec<u32>,
     by_id: HashMap<NodeId, u32>,
     index: Index,
+    // Places that a node had, to be overwritten with those of the next that moves.
+    spare: Placed,
 }
 
 #[derive(Debug)]
@@ -53,7 +59,7 @@ struct Entry {
 impl Fleet {
     /// An empty fleet that is ranked by this rule.
     pub fn new(rule: Rule) -> Self {
-        Self { rule, ..Self::default() }
+        Self { weights: Weights::new(rule), ..Self::default() }
     }
 
     /// Nodes in it.
@@ -79,7 +85,7 @@ impl Fleet {
 
     /// Nodes that had a place for this model when they were last looked at.
     pub fn ready(&self, model: ModelDigest) -> usize {
-        self.index.routable(model, Class::FIRST).map_or(0, std::collections::BTreeSet::len)
+        self.index.routable(model, Class::FIRST).map_or(0, index::ByCost::len)
     }
 
     /// Adds a node, or replaces what is known of it; returns what was.
@@ -98,8 +104,9 @@ impl Fleet {
                 at
             }
             None => {
+                assert!(self.entries.len() < NUMBERS, "a pool has fewer members, and lets nobody else in");
                 self.entries.push(entry);
-                u32::try_from(self.entries.len() - 1).expect("fewer than 2³² nodes fit memory")
+                u32::try_from(self.entries.len() - 1).expect("there are fewer numbers")
             }
         };
         self.by_id.insert(node, at);
@@ -195,14 +202,14 @@ impl Fleet {
         }
         // Few of all nodes have one: count.
         let number = (mix(entropy) % set.len().max(1) as u64) as usize;
-        let (_, _, at) = set.iter().nth(number)?;
-        self.entries[*at as usize].as_ref().map(|entry| entry.live.node)
+        let key = set.iter().nth(number)?;
+        self.entries[key.at()].as_ref().map(|entry| entry.live.node)
     }
 
     /// The nodes with a place for this model that are the first in the order of costs.
     pub fn cheapest(&self, model: ModelDigest, most: usize) -> impl Iterator<Item = NodeId> {
-        let set = self.index.routable(model, Class::FIRST).into_iter().flatten();
-        set.take(most).filter_map(|(_, _, at)| self.entries[*at as usize].as_ref().map(|entry| entry.live.node))
+        let keys = self.index.routable(model, Class::FIRST).into_iter().flat_map(index::ByCost::iter);
+        keys.take(most).filter_map(|key| self.entries[key.at()].as_ref().map(|entry| entry.live.node))
     }
 
     /// Puts right what has changed by time alone since the last call. Every decision does it first.
@@ -231,8 +238,9 @@ impl Fleet {
             });
         };
         self.tick(now);
+        self.keep(model.digest, Class::of(task));
         let found = self.find(model.digest, task, now, entropy);
-        let candidates = order(found, model.digest, &self.rule, task, now, entropy);
+        let candidates = order(found, &self.weights.rule, task, now, entropy);
         if candidates.is_empty() {
             return Err(self.refuse(model.digest, task, now));
         }
@@ -252,29 +260,44 @@ impl Fleet {
         Ok(ranking)
     }
 
-    /// The few nodes to be looked at: all pass the gates.
-    fn find(&self, model: ModelDigest, task: &Task<'_>, now: Now, entropy: u64) -> Vec<&LiveNode> {
-        let mut found: Vec<&LiveNode> = Vec::with_capacity(LOOKED_AT);
-        let passes = |live: &LiveNode| gate(live, model, task, now).is_none();
+    /// Has the nodes in the order of a class.
+    fn keep(&mut self, model: ModelDigest, class: Class) {
+        let places = self.entries.iter().zip(0..).filter_map(|(entry, at)| Some((&entry.as_ref()?.placed, at)));
+        self.index.keep(model, class, || places.filter_map(|(placed, at)| placed.key(model, class, at)));
+    }
+
+    /// The few nodes to be looked at, with what they promise: all pass the gates.
+    fn find<'f>(
+        &'f self,
+        model: ModelDigest,
+        task: &Task<'_>,
+        now: Now,
+        entropy: u64,
+    ) -> Vec<(&'f LiveNode, &'f Outlook)> {
+        let mut found = Vec::with_capacity(LOOKED_AT);
+        let passing = |entry: &'f Entry| match gate(&entry.live, model, task, now) {
+            None => Some((&entry.live, entry.placed.outlook(model)?)),
+            Some(_) => None,
+        };
         if task.request.policy.locality == Locality::Device {
-            return self.get(task.client).into_iter().filter(|live| passes(live)).collect();
+            let own = self.by_id.get(&task.client).and_then(|at| self.entries[*at as usize].as_ref());
+            return own.and_then(passing).into_iter().collect();
         }
         let Some(set) = self.index.routable(model, Class::of(task)) else { return Vec::new() };
-        let Some(&(cheapest, ..)) = set.first() else { return Vec::new() };
+        let Some(cheapest) = set.first().map(CostKey::step) else { return Vec::new() };
         // Among equals from a random place on, around, and then the next best: a crowd of equals is looked at evenly.
-        let middle = (cheapest, drawn(entropy, task.client) as u32, 0);
-        let behind = (cheapest + 1, 0, 0);
-        let keys = set.range(middle..behind).chain(set.range(..middle)).chain(set.range(behind..));
+        let middle = CostKey::new(cheapest, drawn(entropy, task.client) as u32, 0);
+        let is_equal = move |key: &CostKey| key.step() == cheapest;
+        let keys = set.from(middle).take_while(is_equal);
+        let keys = keys.chain(set.iter().take_while(move |key| *key < middle)).chain(set.iter().skip_while(is_equal));
         // Nodes are passed over for being excluded, of which there are few, or for what time has changed, which is put
         // right by `tick`.
-        for (.., at) in keys {
+        for key in keys {
             if found.len() >= LOOKED_AT {
                 break;
             }
-            let live = &self.entries[*at as usize].as_ref().expect("what is indexed is there").live;
-            if passes(live) {
-                found.push(live);
-            }
+            let entry = self.entries[key.at()].as_ref().expect("what is indexed is there");
+            found.extend(passing(entry));
         }
         found
     }
@@ -294,9 +317,9 @@ impl Fleet {
         if let Some(live) = own.and_then(|own| self.get(own)) {
             note(live);
         }
-        let routable = self.index.routable(model, Class::of(task)).into_iter().flatten().map(|key| key.2);
-        for at in routable.take(REASONS_LOOKED_AT) {
-            note(&self.entries[at as usize].as_ref().expect("what is indexed is there").live);
+        let routable = self.index.routable(model, Class::of(task)).into_iter().flat_map(index::ByCost::iter);
+        for key in routable.take(REASONS_LOOKED_AT) {
+            note(&self.entries[key.at()].as_ref().expect("what is indexed is there").live);
         }
         for node in self.index.held(model).take(REASONS_LOOKED_AT) {
             note(self.get(node).expect("what is indexed is there"));
@@ -317,8 +340,8 @@ impl Fleet {
     /// Moves a node to where it belongs now.
     fn replace(&mut self, at: u32, now: Now) {
         let entry = self.entries[at as usize].as_mut().expect("what is indexed is there");
-        let placed = Placed::of(&entry.live, &self.rule, now);
-        let old = std::mem::replace(&mut entry.placed, placed);
-        self.index.move_to(at, entry.live.node, &old, &entry.placed);
+        self.spare.set(&entry.live, &self.weights, now);
+        std::mem::swap(&mut entry.placed, &mut self.spare);
+        self.index.move_to(at, entry.live.node, &self.spare, &entry.placed);
     }
 }

@@ -2,17 +2,17 @@
 
 use crate::{
     LiveNode, Now, Task,
-    cost::{Estimate, Rule, Sizes},
+    cost::{Estimate, Outlook, Rule, Sizes},
     gate::{SOON_MS, distance},
 };
 use protocol::{
     grant::{Refusal, RefusalKind},
     hold::Hold,
-    ids::{ModelDigest, NodeId},
+    ids::NodeId,
     limits,
     link::ModelEntry,
 };
-use std::cmp::Reverse;
+use std::cmp::{Ordering, Reverse};
 
 /// Nodes whose cost is within so many hundredths of the best are as good: two of them are drawn.
 const AS_GOOD_PERCENT: u64 = 110;
@@ -37,52 +37,70 @@ pub struct Ranked {
     pub estimate: Estimate,
 }
 
-/// The key by which candidates are ordered: doubted ones last, then by cost, the higher score, and chance.
-type Key = (bool, u64, Reverse<u32>, u64, NodeId);
+/// A node that may be named.
+struct Candidate<'l> {
+    node: &'l LiveNode,
+    estimate: Estimate,
+    is_doubted: bool,
+}
 
-/// Orders nodes that have passed the gates.
+impl Candidate<'_> {
+    /// Doubted ones last, then by cost, the higher score, and chance, which is drawn only where it decides.
+    fn order(&self, other: &Self, entropy: u64) -> Ordering {
+        let key = |own: &Self| (own.is_doubted, own.estimate.cost_us, Reverse(own.node.score_ppm));
+        let chance = |own: &Self| (drawn(entropy, own.node.node), own.node.node);
+        key(self).cmp(&key(other)).then_with(|| chance(self).cmp(&chance(other)))
+    }
+}
+
+/// Orders nodes that have passed the gates, by what they promise.
 ///
 /// The first is the better of two drawn among those as good as the best (power of two choices: M. Mitzenmacher, "The
 /// power of two choices in randomized load balancing", IEEE TPDS 12(10), 2001): several orchestrators that see the same
 /// loads do not all send to the same node. The others follow by cost.
 pub(crate) fn order<'l>(
-    nodes: impl IntoIterator<Item = &'l LiveNode>,
-    model: ModelDigest,
+    nodes: impl IntoIterator<Item = (&'l LiveNode, &'l Outlook)>,
     rule: &Rule,
     task: &Task<'_>,
     now: Now,
     entropy: u64,
 ) -> Vec<Ranked> {
-    let sizes = Sizes::from(task);
-    let mut ranked: Vec<(Key, Estimate)> = Vec::with_capacity(32);
-    for node in nodes {
-        if let Some(worker) = node.worker(model) {
-            let estimate = rule.estimate(node, worker, sizes, now);
-            let chance = drawn(entropy, node.node);
-            ranked
-                .push(((node.is_doubted(now), estimate.cost_us, Reverse(node.score_ppm), chance, node.node), estimate));
+    let weighed = rule.weigh(Sizes::from(task));
+    // Only the first of them, in order.
+    let mut ranked: Vec<Candidate<'_>> = Vec::with_capacity(AS_GOOD_MAX + 1);
+    for (node, outlook) in nodes {
+        let estimate = outlook.estimate(&weighed, &node.hazard.at_age(node.session_age_ms(now)));
+        let candidate = Candidate { node, estimate, is_doubted: node.is_doubted(now) };
+        // The index names the better ones first: most go to the end.
+        let earlier = ranked.iter().rev().take_while(|other| candidate.order(other, entropy).is_lt()).count();
+        let at = ranked.len() - earlier;
+        if at < AS_GOOD_MAX {
+            ranked.truncate(AS_GOOD_MAX - 1);
+            ranked.insert(at, candidate);
         }
     }
-    ranked.sort_unstable_by_key(|(key, _)| *key);
-    if let Some(((doubted, best, ..), _)) = ranked.first().copied() {
-        let as_good = |key: &Key| key.0 == doubted && key.1 <= best.saturating_mul(AS_GOOD_PERCENT) / 100;
-        let band = ranked.iter().take(AS_GOOD_MAX).take_while(|(key, _)| as_good(key)).count();
+    if let Some(best) = ranked.first() {
+        let most_us = best.estimate.cost_us.saturating_mul(AS_GOOD_PERCENT) / 100;
+        let as_good = |other: &&Candidate<'_>| other.is_doubted == best.is_doubted && other.estimate.cost_us <= most_us;
+        let band = ranked.iter().take_while(as_good).enumerate();
         // The two with the lowest draw; of them the earlier in order.
-        let mut two = [usize::MAX; 2];
-        for at in 0..band {
-            let lower = |than: usize| than == usize::MAX || ranked[at].0.3 < ranked[than].0.3;
-            if lower(two[0]) {
-                two = [at, two[0]];
-            } else if lower(two[1]) {
-                two[1] = at;
+        let mut two = [(u64::MAX, usize::MAX); 2];
+        for (at, candidate) in band {
+            let draw = (drawn(entropy, candidate.node.node), at);
+            if draw < two[0] {
+                two = [draw, two[0]];
+            } else if draw < two[1] {
+                two[1] = draw;
             }
         }
-        let first = two[0].min(two[1]);
+        let first = two[0].1.min(two[1].1);
         ranked[..=first].rotate_right(1);
     }
     ranked.truncate(limits::CANDIDATES_MAX);
-    ranked.into_iter().map(|(key, estimate)| Ranked { node: key.4, estimate }).collect()
+    ranked.into_iter().map(|candidate| Ranked { node: candidate.node.node, estimate: candidate.estimate }).collect()
 }
+
+const _: () = assert!(AS_GOOD_MAX >= limits::CANDIDATES_MAX, "the first of the order are in it");
 
 /// A refusal with these reasons, of which each node has at most one. `back_ms`: when one of the nodes may be back by
 /// itself.

@@ -2,7 +2,7 @@
 
 use crate::{device::AttemptKey, policy::NodeIndex, slab::Key, time::Micros};
 use protocol::{grant::Purpose, link::End};
-use std::{cmp::Reverse, collections::BinaryHeap};
+use std::{cmp::Ordering, collections::BinaryHeap};
 
 /// Something that will happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,20 +84,53 @@ impl From<Lost> for End {
 /// The events to come.
 #[derive(Debug, Default)]
 pub struct Agenda {
-    heap: BinaryHeap<Reverse<(Micros, u64, Event)>>,
+    heap: BinaryHeap<Planned>,
     made: u64,
 }
+
+/// An event with its time, and the number of its making below: one word, because a heap does little else than to compare.
+#[derive(Debug, Clone, Copy)]
+struct Planned {
+    when: u128,
+    event: Event,
+}
+
+impl Ord for Planned {
+    /// The heap takes out the greatest: that is the earliest.
+    fn cmp(&self, other: &Self) -> Ordering {
+        other.when.cmp(&self.when)
+    }
+}
+
+impl PartialOrd for Planned {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+
+    // The default goes by way of `Ordering`, and branches.
+    fn le(&self, other: &Self) -> bool {
+        self.when >= other.when
+    }
+}
+
+impl PartialEq for Planned {
+    fn eq(&self, other: &Self) -> bool {
+        self.when == other.when
+    }
+}
+
+impl Eq for Planned {}
 
 impl Agenda {
     /// Adds one.
     pub fn add(&mut self, at: Micros, event: Event) {
         self.made += 1;
-        self.heap.push(Reverse((at, self.made, event)));
+        self.heap.push(Planned { when: u128::from(at) << u64::BITS | u128::from(self.made), event });
     }
 
     /// Takes the next one.
     pub fn take(&mut self) -> Option<(Micros, Event)> {
-        self.heap.pop().map(|Reverse((at, _, event))| (at, event))
+        self.heap.pop().map(|planned| ((planned.when >> u64::BITS) as Micros, planned.event))
     }
 
     /// Events so far.

@@ -1,13 +1,48 @@
 //! Ordered sets over the places of all nodes. Holds numbers and ids, no states.
 
-use super::place::{CLASSES, Class, Place, Placed};
-use protocol::ids::{ModelDigest, NodeId};
+use super::{
+    ordered::Ordered,
+    place::{CLASSES, Class, Place, Placed, STEP_BITS},
+};
+use protocol::{
+    ids::{ModelDigest, NodeId},
+    limits,
+};
 use std::collections::{BTreeSet, HashMap};
 
-/// Cost in steps, the decision between equals, and the node's number.
-pub(super) type ByCost = BTreeSet<(u16, u32, u32)>;
+/// Nodes by their cost.
+pub(super) type ByCost = Ordered<CostKey>;
 /// How far the reason is from going, and the node.
 type ByDistance = BTreeSet<(u8, NodeId)>;
+
+/// Cost in steps, the decision between equals, and the node's number, in this order: in one word, because nothing is
+/// compared and shifted as often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct CostKey(u64);
+
+const TIE_BITS: u32 = 32;
+const NUMBER_BITS: u32 = u64::BITS - STEP_BITS - TIE_BITS;
+/// Nodes that have a number.
+pub(super) const NUMBERS: usize = 1 << NUMBER_BITS;
+const _: () = assert!(NUMBERS > 8 * limits::MEMBERS_MAX, "a pool has a number for every node");
+
+impl CostKey {
+    pub(super) fn new(step: u16, tie: u32, at: u32) -> Self {
+        Self(u64::from(step) << (TIE_BITS + NUMBER_BITS) | u64::from(tie) << NUMBER_BITS | u64::from(at))
+    }
+
+    pub(super) fn step(self) -> u16 {
+        (self.0 >> (TIE_BITS + NUMBER_BITS)) as u16
+    }
+
+    pub(super) fn at(self) -> usize {
+        self.0 as usize & (NUMBERS - 1)
+    }
+}
+
+/// When each of its nodes has moved so often and nobody has asked, an order is forgotten: to make it anew costs whoever
+/// asks next about one move of each, and to keep it up would have cost these.
+const MOVED_MAX: usize = 16;
 
 /// Where more than one of so many nodes with a model are ejected, the pool needs them.
 pub const NEED_ONE_IN: usize = 3;
@@ -17,24 +52,59 @@ pub(super) struct Index {
     models: HashMap<ModelDigest, OfModel>,
     // Nodes without any worker, and with some, by their reason against other models.
     elsewhere: [ByDistance; 2],
-    deadlines: BTreeSet<(u64, u32)>,
+    deadlines: Ordered<(u64, u32)>,
     canaries: BTreeSet<(u64, u32, ModelDigest)>,
     // Models of which so many nodes are ejected that these are needed.
     in_need: BTreeSet<ModelDigest>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct OfModel {
-    routable: [ByCost; CLASSES],
+    // `None`: nobody has asked for a task of this class for long, so the order is not kept. The first class always is.
+    routable: [Option<Order>; CLASSES],
     held: ByDistance,
     // Nodes that are there, and those of them that are ejected, by when they are due if they are needed.
     there: usize,
     ejected: BTreeSet<(u64, u32)>,
 }
 
+/// The order of one class.
+#[derive(Debug, Default)]
+struct Order {
+    nodes: ByCost,
+    // Nodes that got another place in it since somebody asked.
+    moved: usize,
+}
+
+impl Default for OfModel {
+    fn default() -> Self {
+        let mut routable = [const { None }; CLASSES];
+        routable[Class::FIRST.at()] = Some(Order::default());
+        Self { routable, held: ByDistance::default(), there: 0, ejected: BTreeSet::new() }
+    }
+}
+
 impl Index {
+    /// The nodes that have a place for this model in the order of this class, if that is kept.
     pub(super) fn routable(&self, model: ModelDigest, class: Class) -> Option<&ByCost> {
-        self.models.get(&model).map(|of| &of.routable[class.at()])
+        self.models.get(&model)?.routable[class.at()].as_ref().map(|order| &order.nodes)
+    }
+
+    /// Somebody asks for a task of this class: keeps its order from now on. `keys` are those of all nodes that have a place
+    /// for this model.
+    pub(super) fn keep<K: Iterator<Item = CostKey>>(
+        &mut self,
+        model: ModelDigest,
+        class: Class,
+        keys: impl FnOnce() -> K,
+    ) {
+        let Some(of) = self.models.get_mut(&model) else { return };
+        let order = of.routable[class.at()].get_or_insert_with(|| {
+            let mut nodes = ByCost::default();
+            keys().for_each(|key| nodes.insert(key));
+            Order { nodes, moved: 0 }
+        });
+        order.moved = 0;
     }
 
     pub(super) fn held(&self, model: ModelDigest) -> impl Iterator<Item = NodeId> {
@@ -47,7 +117,7 @@ impl Index {
 
     /// A node whose deadline has passed. It has to be placed again, which sets its next.
     pub(super) fn deadline_passed(&self, steady_ms: u64) -> Option<u32> {
-        self.deadlines.first().filter(|(deadline, _)| *deadline <= steady_ms).map(|(_, at)| *at)
+        self.deadlines.first().filter(|(deadline, _)| *deadline <= steady_ms).map(|(_, at)| at)
     }
 
     pub(super) fn canaries_due(&self, steady_ms: u64) -> impl Iterator<Item = (u32, ModelDigest)> {
@@ -96,8 +166,12 @@ impl Index {
             }
         }
         if old.deadline_steady_ms != new.deadline_steady_ms {
-            old.deadline_steady_ms.map(|deadline| self.deadlines.remove(&(deadline, at)));
-            new.deadline_steady_ms.map(|deadline| self.deadlines.insert((deadline, at)));
+            if let Some(deadline) = old.deadline_steady_ms {
+                self.deadlines.remove((deadline, at));
+            }
+            if let Some(deadline) = new.deadline_steady_ms {
+                self.deadlines.insert((deadline, at));
+            }
         }
         if old.canaries != new.canaries {
             for (due, model) in &old.canaries {
@@ -134,7 +208,7 @@ impl Index {
     fn forget_unused(&mut self, old: &Placed, new: &Placed) {
         for (model, _) in &old.models {
             let left = !new.models.iter().any(|(other, _)| other == model);
-            if left && self.models.get(model).is_some_and(|of| of.held.is_empty() && of.routable[0].is_empty()) {
+            if left && self.models.get(model).is_some_and(|of| of.held.is_empty() && of.has_no_place()) {
                 self.models.remove(model);
             }
         }
@@ -142,47 +216,54 @@ impl Index {
 }
 
 impl OfModel {
+    fn has_no_place(&self) -> bool {
+        self.routable[Class::FIRST.at()].as_ref().is_none_or(|order| order.nodes.is_empty())
+    }
+
     /// Takes a node from its place, as far as the place it gets is another.
     fn unplace(&mut self, at: u32, node: NodeId, tie: u32, place: Place, kept: Option<Place>) {
-        match (place, kept) {
-            (Place::Routable(costs), Some(Place::Routable(kept))) => {
-                for class in 0..CLASSES {
-                    if costs[class] != kept[class] {
-                        self.routable[class].remove(&(costs[class], tie, at));
+        match place {
+            Place::Routable(costs) => {
+                for (class, order) in self.routable.iter_mut().enumerate() {
+                    if let Some(order) = order
+                        && !stays(kept, class, costs[class])
+                    {
+                        order.nodes.remove(CostKey::new(costs[class], tie, at));
                     }
                 }
             }
-            (Place::Routable(costs), _) => {
-                for (set, cost) in self.routable.iter_mut().zip(costs) {
-                    set.remove(&(cost, tie, at));
-                }
-            }
-            (Place::Held(distance), kept) if kept != Some(place) => {
+            Place::Held(distance) if kept != Some(place) => {
                 self.held.remove(&(distance, node));
             }
-            (Place::Held(_), _) => {}
+            Place::Held(_) => {}
         }
     }
 
     /// Puts a node in its place, as far as it was in another.
     fn place(&mut self, at: u32, node: NodeId, tie: u32, place: Place, was: Option<Place>) {
-        match (place, was) {
-            (Place::Routable(costs), Some(Place::Routable(were))) => {
-                for class in 0..CLASSES {
-                    if costs[class] != were[class] {
-                        self.routable[class].insert((costs[class], tie, at));
+        match place {
+            Place::Routable(costs) => {
+                for (class, kept) in self.routable.iter_mut().enumerate() {
+                    if let Some(order) = kept
+                        && !stays(was, class, costs[class])
+                    {
+                        order.nodes.insert(CostKey::new(costs[class], tie, at));
+                        order.moved += 1;
+                        if class != Class::FIRST.at() && order.moved > MOVED_MAX * order.nodes.len() {
+                            *kept = None;
+                        }
                     }
                 }
             }
-            (Place::Routable(costs), _) => {
-                for (set, cost) in self.routable.iter_mut().zip(costs) {
-                    set.insert((cost, tie, at));
-                }
-            }
-            (Place::Held(distance), was) if was != Some(place) => {
+            Place::Held(distance) if was != Some(place) => {
                 self.held.insert((distance, node));
             }
-            (Place::Held(_), _) => {}
+            Place::Held(_) => {}
         }
     }
+}
+
+/// Whether this place too is in the order of a class, at the same cost.
+fn stays(other: Option<Place>, class: usize, cost: u16) -> bool {
+    matches!(other, Some(Place::Routable(costs)) if costs[class] == cost)
 }

@@ -1,8 +1,9 @@
 //! Where one node belongs in the index.
 
+use super::index::CostKey;
 use crate::{
-    LiveNode, LiveWorker, Now, Presence, Rule, Task,
-    cost::Sizes,
+    LiveNode, Now, Presence, Rule, Task,
+    cost::{Outlook, Sizes, Weighed},
     gate::{distance, model_standing, other_model_standing},
     rank::drawn,
 };
@@ -15,8 +16,10 @@ const ANSWERS: [(u32, u32); 3] = [(96, 64), (224, 160), (u32::MAX, 300)];
 pub(super) const CLASSES: usize = PROMPTS.len() * ANSWERS.len();
 /// Steps of cost in each doubling: 2 to the power of this.
 const STEPS_BITS: u32 = 4;
+/// Bits of a step: ten of the cost, and one for doubt.
+pub(super) const STEP_BITS: u32 = 11;
 /// Doubted nodes come after all others.
-const DOUBT: u16 = 1 << 12;
+const DOUBT: u16 = 1 << (STEP_BITS - 1);
 
 /// A class of tasks with about the same sizes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +42,25 @@ impl Class {
     }
 }
 
+/// A rule, with what it makes of each class.
+#[derive(Debug)]
+pub(super) struct Weights {
+    pub(super) rule: Rule,
+    classes: [Weighed; CLASSES],
+}
+
+impl Weights {
+    pub(super) fn new(rule: Rule) -> Self {
+        Self { rule, classes: std::array::from_fn(|at| rule.weigh(Class(at).sizes())) }
+    }
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self::new(Rule::default())
+    }
+}
+
 /// Where a node stands with one of its models.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
@@ -49,12 +71,14 @@ pub(super) enum Place {
 }
 
 /// Every place of a node.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default)]
 pub(super) struct Placed {
     /// Decides between equal costs.
     pub(super) tie: u32,
     /// For each model that it has.
     pub(super) models: Vec<(ModelDigest, Place)>,
+    /// What its workers promise, in the order of these.
+    outlooks: Vec<Outlook>,
     /// For models that it does not have: whether it has any, and how far that reason is from going. `None` before it has
     /// been placed.
     pub(super) elsewhere: Option<(bool, u8)>,
@@ -73,18 +97,38 @@ impl Placed {
         self.models.iter().any(|(own, place)| *own == model && matches!(place, Place::Routable(_)))
     }
 
-    pub(super) fn of(live: &LiveNode, rule: &Rule, now: Now) -> Self {
-        let mut models: Vec<(ModelDigest, Place)> = Vec::with_capacity(live.workers.len());
-        let (mut canaries, mut there) = (Vec::new(), Vec::new());
+    /// Its key in the order of a class, if it would get a task with this model.
+    pub(super) fn key(&self, model: ModelDigest, class: Class, at: u32) -> Option<CostKey> {
+        let (_, place) = self.models.iter().find(|(own, _)| *own == model)?;
+        match place {
+            Place::Routable(costs) => Some(CostKey::new(costs[class.0], self.tie, at)),
+            Place::Held(_) => None,
+        }
+    }
+
+    /// What its worker with this model promises. It holds until the next deadline.
+    pub(super) fn outlook(&self, model: ModelDigest) -> Option<&Outlook> {
+        self.outlooks.get(self.models.iter().position(|(own, _)| *own == model)?)
+    }
+
+    /// Makes these the places of a node as it is now, whatever they were. Memory is used again: this is what happens most.
+    pub(super) fn set(&mut self, live: &LiveNode, weights: &Weights, now: Now) {
+        let Self { tie, models, outlooks, elsewhere, deadline_steady_ms, canaries, there } = self;
+        models.clear();
+        outlooks.clear();
+        canaries.clear();
+        there.clear();
         for worker in &live.workers {
             if models.iter().any(|(model, _)| *model == worker.model) {
                 continue;
             }
+            let outlook = weights.rule.outlook(live, worker, now);
             let place = match model_standing(live, worker.model, now) {
                 Some(hold) => Place::Held(distance(&hold)),
-                None => Place::Routable(costs(live, worker, rule, now)),
+                None => Place::Routable(costs(live, &outlook, weights, now)),
             };
             models.push((worker.model, place));
+            outlooks.push(outlook);
             let reachable = live.presence == Presence::Linked && live.hold.is_none() && worker.hold.is_none();
             if reachable {
                 let record = live.record(worker.model);
@@ -93,16 +137,16 @@ impl Placed {
                 there.push((worker.model, record.needed_canary_due_steady_ms()));
             }
         }
-        let elsewhere = Some((!models.is_empty(), distance(&other_model_standing(live, now))));
-        let (tie, deadline_steady_ms) = (drawn(0, live.node) as u32, deadline(live, now));
-        Self { tie, models, elsewhere, deadline_steady_ms, canaries, there }
+        *elsewhere = Some((!models.is_empty(), distance(&other_model_standing(live, now))));
+        *tie = drawn(0, live.node) as u32;
+        *deadline_steady_ms = deadline(live, now);
     }
 }
 
-fn costs(live: &LiveNode, worker: &LiveWorker, rule: &Rule, now: Now) -> [u16; CLASSES] {
+fn costs(live: &LiveNode, outlook: &Outlook, weights: &Weights, now: Now) -> [u16; CLASSES] {
     let doubt = if live.is_doubted(now) { DOUBT } else { 0 };
-    let outlook = rule.outlook(live, worker, now);
-    std::array::from_fn(|at| step(outlook.estimate(Class(at).sizes()).cost_us) + doubt)
+    let hazard = live.hazard.at_age(live.session_age_ms(now));
+    outlook.costs_us(&weights.classes, &hazard).map(|cost_us| step(cost_us) + doubt)
 }
 
 /// The step of a cost: its doublings, and equal parts of the last. Costs have fewer than 44 bits, so this is below 2¹⁰.

@@ -1,8 +1,11 @@
 //! Chance decides between equals, and doubt comes last.
 
 use crate::strategies::{CLIENT, NOW, fleet, plain, pool};
-use protocol::ids::{ModelDigest, NodeId};
-use scheduler::{Ended, LiveNode, LiveWorker, Records, Task};
+use protocol::{
+    grant::MatchRequest,
+    ids::{ModelDigest, NodeId},
+};
+use scheduler::{Ended, Fleet, LiveNode, LiveWorker, Records, Task};
 use std::collections::{HashMap, HashSet};
 use trust::score::Attestation;
 
@@ -64,6 +67,29 @@ fn a_crowd_of_equals_shares_what_orchestrators_that_know_nothing_of_each_other_s
     }
     let most = load.values().max().unwrap();
     assert!(load.len() > 150 && *most < 60, "{} nodes, at most {most} of 2,000 for one", load.len());
+}
+
+#[test]
+fn a_class_that_nobody_asked_for_in_long_is_ordered_as_it_is_now() {
+    let live: Vec<LiveNode> = (0..3).map(idle).collect();
+    let (pool, mut long) = (pool(), plain());
+    long.prompt_bucket_bytes = 1 << 20;
+    let mut fleet = fleet(&live, NOW);
+    let first = |fleet: &mut Fleet, request: &MatchRequest| {
+        fleet.rank(&pool, &Task::new(CLIENT, request), NOW, 0).unwrap().candidates[0].node
+    };
+    first(&mut fleet, &long);
+    for change in 0..200u32 {
+        for byte in 0..3u8 {
+            let tasks = (change + u32::from(byte)) % 3;
+            fleet.update(NodeId([byte; 32]), NOW, |live| live.workers[0].active_tasks = tasks);
+        }
+        let least = NodeId([(3 - change % 3) as u8 % 3; 32]);
+        assert_eq!(first(&mut fleet, &plain()), least);
+        if change % 50 == 49 {
+            assert_eq!(first(&mut fleet, &long), least);
+        }
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use protocol::{
 };
 use registry::{Fact, Genesis, Registry};
 use scheduler::{Budget, Fleet, LiveNode, LiveWorker, Presence, Queue, Record, Rule, Task};
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use trust::{
     observations::EPOCH_MS,
     score::{PoolMedian, Score, score},
@@ -48,7 +48,7 @@ pub struct Darkbloom {
     retries: Budget,
     model: ModelDigest,
     nodes: Vec<Option<Known>>,
-    by_id: BTreeMap<NodeId, NodeIndex>,
+    by_id: HashMap<NodeId, NodeIndex>,
     median: PoolMedian,
     random: Random,
 }
@@ -77,7 +77,7 @@ impl Darkbloom {
             retries: Budget::retries(),
             model,
             nodes: Vec::new(),
-            by_id: BTreeMap::new(),
+            by_id: HashMap::new(),
             median: PoolMedian::default(),
             random: Random::new(seed, Concern::Matching, u64::MAX),
         }

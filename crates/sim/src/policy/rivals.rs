@@ -44,6 +44,47 @@ struct Known {
     doubted: bool,
     /// Granted, and not yet ended: the task and the tokens it may write.
     granted: BTreeMap<Key, u32>,
+    /// What d-inference expects of it: for each task it looks at every node, whose tasks seldom change.
+    outlook: Outlook,
+}
+
+/// The part of d-inference's cost that is the same for every task.
+#[derive(Debug, Clone, Copy, Default)]
+struct Outlook {
+    /// Milliseconds for what is pending.
+    pending_ms: f64,
+    /// Tokens in a second.
+    rate: f64,
+}
+
+impl Known {
+    fn is_open(&self, rule: Rule) -> bool {
+        let places = if rule == Rule::DInference { self.capacity } else { self.slots };
+        self.up && !self.doubted && (self.granted.len() as u32) < places
+    }
+
+    /// Changes what is granted.
+    fn change(&mut self, change: impl FnOnce(&mut BTreeMap<Key, u32>)) {
+        change(&mut self.granted);
+        self.outlook = Outlook::of(self);
+    }
+
+    /// d-inference's published cost, in milliseconds.
+    fn cost_ms(&self, wish: &Wish) -> f64 {
+        let (prompt, answer) = (f64::from(wish.prompt), f64::from(wish.answer_max));
+        self.outlook.pending_ms + (prompt / self.prefill + answer / self.outlook.rate) * 1000.0
+    }
+}
+
+impl Outlook {
+    /// Every node runs, is known, and is healthy; with one model its pending tasks are those of the model.
+    fn of(known: &Known) -> Self {
+        let pending = known.granted.len() as f64;
+        let running = pending.min(f64::from(known.slots));
+        let backlog: f64 = known.granted.values().map(|tokens| f64::from(*tokens)).sum();
+        let rate = known.decode / (1.0 + 0.27 * running);
+        Self { pending_ms: 3000.0 * pending + 750.0 * pending + backlog / rate * 1000.0, rate }
+    }
 }
 
 #[derive(Debug, Clone)]
@@ -83,61 +124,55 @@ impl Rival {
     }
 
     fn choose(&mut self, wish: &Wish, excluded: &[NodeIndex]) -> Option<NodeIndex> {
-        let places = |known: &Known| if self.rule == Rule::DInference { known.capacity } else { known.slots };
-        let open = |(index, known): (usize, &Option<Known>)| {
-            let known = known.as_ref()?;
-            let free = known.up && !known.doubted && (known.granted.len() as u32) < places(known);
-            (free && !excluded.contains(&index)).then_some(index)
-        };
-        let open: Vec<NodeIndex> = self.nodes.iter().enumerate().filter_map(open).collect();
-        let tasks = |index: NodeIndex| self.nodes[index].as_ref().map_or(0, |known| known.granted.len());
-        match self.rule {
-            Rule::Random => (!open.is_empty()).then(|| open[self.random.below(open.len())]),
+        let known = self.nodes.iter().enumerate().filter_map(|(index, known)| Some((index, known.as_ref()?)));
+        let open = known.filter(|(index, known)| known.is_open(self.rule) && !excluded.contains(index));
+        let equals: Vec<NodeIndex> = match self.rule {
+            Rule::Random => open.map(|(index, _)| index).collect(),
             Rule::RoundRobin => {
+                let open: Vec<NodeIndex> = open.map(|(index, _)| index).collect();
                 let next = open.iter().find(|index| **index >= self.turn).or(open.first()).copied();
                 self.turn = next.map_or(self.turn, |index| index + 1);
-                next
+                return next;
             }
-            Rule::LeastLoaded => {
-                let least = open.iter().map(|index| tasks(*index)).min()?;
-                let equals: Vec<NodeIndex> = open.into_iter().filter(|index| tasks(*index) == least).collect();
-                Some(equals[self.random.below(equals.len())])
-            }
+            Rule::LeastLoaded => least_loaded(open.map(|(index, known)| (index, known.granted.len()))),
             Rule::DInference => {
-                let costs: Vec<(f64, NodeIndex)> = open
-                    .iter()
-                    .filter_map(|index| Some((cost_ms(self.nodes[*index].as_ref()?, wish), *index)))
-                    .collect();
-                let best = costs.iter().map(|(cost, _)| *cost).min_by(f64::total_cmp)?;
-                let near: Vec<NodeIndex> = costs
-                    .iter()
-                    .filter(|(cost, _)| *cost <= best + D_INFERENCE_TIE_MS)
-                    .map(|(_, index)| *index)
-                    .collect();
-                let least = near.iter().map(|index| tasks(*index)).min()?;
-                let equals: Vec<NodeIndex> = near.into_iter().filter(|index| tasks(*index) == least).collect();
-                Some(equals[self.random.below(equals.len())])
+                // Those that may turn out to be near the best; what is pending is a part of the cost.
+                let (mut best, mut near) = (f64::INFINITY, Vec::with_capacity(self.nodes.len()));
+                for (index, known) in open {
+                    if known.outlook.pending_ms <= best + D_INFERENCE_TIE_MS {
+                        let cost = known.cost_ms(wish);
+                        best = best.min(cost);
+                        near.push((cost, index, known.granted.len()));
+                    }
+                }
+                let near = near.into_iter().filter(|(cost, ..)| *cost <= best + D_INFERENCE_TIE_MS);
+                least_loaded(near.map(|(_, index, tasks)| (index, tasks)))
             }
-        }
+        };
+        (!equals.is_empty()).then(|| equals[self.random.below(equals.len())])
     }
 
     fn grant(&mut self, task: Key, wish: &Wish, excluded: &[NodeIndex]) -> Option<Reply> {
         let node = self.choose(wish, excluded)?;
         let tokens = wish.answer_max;
-        self.node(node)?.granted.insert(task, tokens);
+        self.node(node)?.change(|granted| _ = granted.insert(task, tokens));
         Some(Reply::Granted(vec![Pick { node, first_token: None }], None))
     }
 }
 
-/// d-inference's published cost, in milliseconds. Every node runs, is known, and is healthy; with one model its pending
-/// tasks are those of the model.
-fn cost_ms(known: &Known, wish: &Wish) -> f64 {
-    let pending = known.granted.len() as f64;
-    let running = pending.min(f64::from(known.slots));
-    let backlog: f64 = known.granted.values().map(|tokens| f64::from(*tokens)).sum();
-    let rate = known.decode / (1.0 + 0.27 * running);
-    let (prompt, answer) = (f64::from(wish.prompt), f64::from(wish.answer_max));
-    3000.0 * pending + 750.0 * pending + backlog / rate * 1000.0 + (prompt / known.prefill + answer / rate) * 1000.0
+/// Of nodes with so many tasks, those that have the fewest.
+fn least_loaded(nodes: impl Iterator<Item = (NodeIndex, usize)>) -> Vec<NodeIndex> {
+    let (mut least, mut equals) = (usize::MAX, Vec::new());
+    for (index, tasks) in nodes {
+        if tasks < least {
+            least = tasks;
+            equals.clear();
+        }
+        if tasks == least {
+            equals.push(index);
+        }
+    }
+    equals
 }
 
 impl Policy for Rival {
@@ -150,7 +185,7 @@ impl Policy for Rival {
             self.nodes.resize(member.node + 1, None);
         }
         let decode = member.claimed.decode(1);
-        self.nodes[member.node] = Some(Known {
+        let mut known = Known {
             slots: member.slots,
             capacity: member.capacity,
             decode,
@@ -159,13 +194,16 @@ impl Policy for Rival {
             up: false,
             doubted: false,
             granted: BTreeMap::new(),
-        });
+            outlook: Outlook::default(),
+        };
+        known.change(|_| ());
+        self.nodes[member.node] = Some(known);
     }
 
     fn arrive(&mut self, _now: Micros, node: NodeIndex, _since: Micros) {
         if let Some(known) = self.node(node) {
             (known.up, known.doubted) = (true, false);
-            known.granted.clear();
+            known.change(BTreeMap::clear);
         }
     }
 
@@ -218,7 +256,7 @@ impl Policy for Rival {
 
     fn ended(&mut self, _now: Micros, ended: &Ended) {
         if let Some(known) = self.node(ended.node) {
-            known.granted.remove(&ended.task);
+            known.change(|granted| _ = granted.remove(&ended.task));
         }
     }
 

@@ -120,7 +120,7 @@ impl Default for PoolPolicy {
             starter_micro: 0,
             issue_micro_max: 0,
             holds_per_account_max: 64,
-            root_age_ms_max: 10 * 60 * 1000,
+            root_age_ms_max: limits::ROOT_AGE_MS_MAX,
         }
     }
 }

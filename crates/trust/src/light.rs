@@ -234,6 +234,11 @@ impl Light {
         &self.current.committee
     }
 
+    /// The time of the newest block that it has seen, in milliseconds since 1970.
+    pub fn newest_unix_ms(&self) -> u64 {
+        self.newest.unix_ms
+    }
+
     /// Takes a handover; whether it was new.
     pub fn advance(&mut self, handover: &Handover) -> Result<bool, HandoverError> {
         let header = &handover.last.header;

@@ -29,6 +29,7 @@ use crate::{
     Shared,
     attempt::Attempt,
     canary_prompts::{self, Dice as _},
+    granting,
 };
 use blame::{Found, blame};
 use errand::{Answered, Declined, errand};
@@ -113,12 +114,14 @@ fn is_permitted(errand: &Errand) -> bool {
 
 /// Has a part of this asker's own answer read by others.
 async fn have_read(shared: Arc<Shared>, excerpt: Excerpt) {
-    let asked = shared.link.ask(Question::Audit { task: excerpt.leg.task }).await;
-    let Ok(Answer::Audit(Some(reading))) = asked else { return };
-    let Reading { task, subject, referees } = *reading;
-    if subject != excerpt.leg.node {
+    let asked = shared.link.ask_whom(Question::Audit { task: excerpt.leg.task }).await;
+    let Ok((orchestrator, Answer::Audit(Some(reading)))) = asked else { return };
+    if reading.subject != excerpt.leg.node
+        || !granting::believed(&shared, orchestrator, excerpt.leg.model, &reading).await
+    {
         return;
     }
+    let Reading { task, subject, referees, .. } = *reading;
     let told = Attempt::begin(shared.notices.clone(), task, subject, 0);
     let judge = |scored: Result<Answered, Declined>| match scored {
         Ok(scored) => Some(Found::Compared(excerpt.verdict(&scored.log_probs))),

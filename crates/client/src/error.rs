@@ -1,4 +1,4 @@
-use protocol::task::TaskError;
+use protocol::{ids::NodeId, task::TaskError};
 
 /// Why a task got no answer, or no whole one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -36,6 +36,14 @@ pub enum AskError {
     #[error("the pool is out of reach: {reason}")]
     Unreachable {
         /// What was tried.
+        reason: String,
+    },
+    /// An orchestrator granted, or showed, what does not hold. Nothing was sent to any node.
+    #[error("orchestrator {} is not believed: {reason}", orchestrator.short())]
+    NotBelieved {
+        /// Which.
+        orchestrator: NodeId,
+        /// What does not hold.
         reason: String,
     },
     /// The stream died or carried something that the worker did not seal.

@@ -20,6 +20,7 @@
 //! ```
 //!
 //! Invariants:
+//! * nothing that an orchestrator says of a node is believed: [`verify`] proves it from what the pool has agreed on;
 //! * nothing is sent to a worker whose evidence does not hold or does not satisfy the policy, whatever happened before;
 //! * a reader sees one stream of frames, whatever nodes it takes: each token and each byte once (promise P3);
 //! * an answer ends with its sealed final frame or with an error, never silently;
@@ -37,6 +38,7 @@
 //! | `audit` | having others read what a node answered: to this asker, or to a canary |
 //! | `canary_prompts` | canaries: the tasks of nodes that serve nobody, and of orchestrators' trials |
 //! | `link`, `orchestrator` | the connection to an orchestrator, and which of them it is |
+//! | `verify`, `known`, `granting` | what of a grant is believed, and whom to turn to where it is not |
 //! | `matching`, `notices` | what orchestrators are asked and told |
 //! | `error` | why nothing is answered |
 
@@ -47,12 +49,15 @@ mod audit;
 pub mod canary_prompts;
 pub mod direct;
 mod error;
+mod granting;
 mod hedge_delay;
+mod known;
 mod link;
 mod matching;
 mod notices;
 mod orchestrator;
 mod second_tries;
+pub mod verify;
 
 pub use answer::Answer;
 pub use ask::AskOptions;
@@ -60,6 +65,7 @@ pub use error::AskError;
 pub use trust::MachineKey;
 
 use direct::Caller;
+use known::Known;
 use link::Link;
 use orchestrator::Orchestrators;
 use protocol::{
@@ -71,6 +77,7 @@ use protocol::{
     ticket::Ticket,
 };
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -78,6 +85,7 @@ use std::{
     time::Duration,
 };
 use transport::{Boxed, Listen, Transport};
+use verify::{Demands, OwnPolicy};
 
 /// What the asker is told where the orchestrator gives no time.
 const RETRY_AFTER_MS: u64 = 1_000;
@@ -93,6 +101,11 @@ pub struct ClientConfig {
     pub ticket: Ticket,
     /// What it insists on.
     pub policy: Policy,
+    /// What it insists on beside that, of which orchestrators are not told.
+    pub own_policy: OwnPolicy,
+    /// The folder in which it keeps what it knows of the pool's committee; `None`: it begins with the ticket each time.
+    /// Without it a committee that was replaced long ago could tell it another history.
+    pub keep: Option<PathBuf>,
     /// From where it dials.
     pub listen: Listen,
     /// How long an answer that has begun waits while no node goes on with it, before it is an error.
@@ -110,7 +123,16 @@ impl ClientConfig {
         } else {
             Listen::Network { port: 0 }
         };
-        Self { key, ticket, policy: Policy::default(), listen, patience: PATIENCE, audit: true }
+        Self {
+            key,
+            ticket,
+            policy: Policy::default(),
+            own_policy: OwnPolicy::default(),
+            keep: None,
+            listen,
+            patience: PATIENCE,
+            audit: true,
+        }
     }
 }
 
@@ -142,7 +164,8 @@ pub struct Client {
 pub(crate) struct Shared {
     pub(crate) link: Link,
     pub(crate) caller: Caller,
-    pub(crate) policy: Policy,
+    pub(crate) demands: Demands,
+    pub(crate) known: Known,
     pub(crate) patience: Duration,
     pub(crate) may_audit: bool,
     pub(crate) notices: notices::Notices,
@@ -172,13 +195,18 @@ impl Client {
         // Who matches must not serve: it would read what it matched.
         let strangers = config.ticket.orchestrators.iter().map(|orchestrator| orchestrator.id).collect();
         let caller = Caller::except(transport.clone(), config.policy, strangers);
+        let (pool, client) = (config.ticket.pool, config.key.id());
+        let demands = Demands { pool, client, policy: config.policy, own: config.own_policy };
+        let known = Known::open(pool, config.keep.as_deref()).await;
         let link = Link::new(transport, Orchestrators::new(config.ticket));
         link.orchestrators().connection(link.transport()).await?;
+        begin(&known, &link).await?;
         let shared = Shared {
             notices: notices::Notices::start(link.clone()),
             link,
             caller,
-            policy: config.policy,
+            demands,
+            known,
             patience: config.patience,
             may_audit: config.audit,
             second_tries: second_tries::SecondTries::default(),
@@ -230,7 +258,7 @@ impl Client {
                 let model = model.chars().take(limits::MODEL_NAME_CHARS_MAX).collect();
                 return Err(AskError::UnknownModel { model, known: Vec::new() });
             }
-            if self.shared.policy.locality != Locality::Pool {
+            if self.shared.demands.policy.locality != Locality::Pool {
                 let message = "only the locality `pool` is served".to_owned();
                 return Err(AskError::Invalid(TaskError::Unsupported { message }));
             }
@@ -244,8 +272,25 @@ impl Client {
         self.shared.closed.store(true, Ordering::Relaxed);
         self.shared.audits.stop();
         self.shared.notices.flush().await;
+        self.shared.known.keep(true).await;
         self.shared.link.transport().close().await;
     }
+}
+
+/// Learns who the committee is, from the first orchestrator that is believed.
+async fn begin(known: &Known, link: &Link) -> Result<(), AskError> {
+    let mut disbelieved = Vec::new();
+    while !known.is_begun() {
+        match known.learn(link).await {
+            Err(AskError::NotBelieved { orchestrator, reason })
+                if link.orchestrators().distrust(orchestrator, &reason) && !disbelieved.contains(&orchestrator) =>
+            {
+                disbelieved.push(orchestrator);
+            }
+            learned => learned?,
+        }
+    }
+    Ok(())
 }
 
 fn model(offer: ModelOffer, default: bool) -> Model {

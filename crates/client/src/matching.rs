@@ -74,6 +74,10 @@ pub(crate) fn refused(model: &ModelRef, refusal: Refusal, mut failures: Vec<Stri
             AskError::UnknownModel { model, known }
         }
         RefusalKind::Overloaded => AskError::Overloaded { retry_after_ms: retry_after_ms.unwrap_or(RETRY_AFTER_MS) },
+        RefusalKind::NotReady => {
+            let reasons = vec!["the pool has only just begun, or its orchestrator: try again in a moment".to_owned()];
+            AskError::NoNode { reasons, retry_after_ms: retry_after_ms.or(Some(RETRY_AFTER_MS)) }
+        }
         RefusalKind::NoNode => {
             failures.extend(refusal.reasons.iter().map(|(node, hold)| format!("{}: {hold}", node.short())));
             AskError::NoNode { reasons: failures, retry_after_ms }

@@ -2,6 +2,7 @@
 
 use crate::AskError;
 use protocol::{
+    ids::NodeId,
     limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
     link::{ALPN, Answer, Hello, HelloReply, Question, Role},
     ticket::Ticket,
@@ -11,7 +12,7 @@ use std::{
         Mutex,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::time::timeout;
 use transport::{Connection, ReceiveError, SendError, Transport};
@@ -21,12 +22,16 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 /// Questions in a row without an answer in time after which the link is closed. One alone may have been a hard one, and
 /// the link carries those of every other task.
 const TIMEOUTS_MAX: u32 = 2;
+/// An orchestrator that was not believed is asked last for so long.
+const DISTRUST_TIME: Duration = Duration::from_secs(600);
 
 pub(crate) struct Orchestrators {
     ticket: Ticket,
     current: Mutex<Option<Connection>>,
     /// Questions since the last answer that were not answered in time.
     timeouts: AtomicU32,
+    /// Who was not believed, and when.
+    distrusted: Mutex<Vec<(NodeId, Instant)>>,
     // Held while connecting, so that many tasks make one link.
     connecting: tokio::sync::Mutex<()>,
 }
@@ -49,7 +54,35 @@ enum LinkError {
 
 impl Orchestrators {
     pub(crate) fn new(ticket: Ticket) -> Self {
-        Self { ticket, current: Mutex::default(), timeouts: AtomicU32::new(0), connecting: Default::default() }
+        Self {
+            ticket,
+            current: Mutex::default(),
+            timeouts: AtomicU32::new(0),
+            distrusted: Mutex::default(),
+            connecting: Default::default(),
+        }
+    }
+
+    /// An orchestrator was not believed. Whether there is another to turn to: who is asked next, then.
+    pub(crate) fn distrust(&self, orchestrator: NodeId, reason: &str) -> bool {
+        tracing::warn!(orchestrator = %orchestrator.short(), reason, "an orchestrator is not believed");
+        let mut distrusted = self.distrusted.lock().expect("no holder of this lock panics");
+        distrusted.retain(|(other, since)| *other != orchestrator && since.elapsed() < DISTRUST_TIME);
+        distrusted.push((orchestrator, Instant::now()));
+        let is_trusted = |id| distrusted.iter().all(|(other, _)| *other != id);
+        let has_other = self.ticket.orchestrators.iter().any(|other| is_trusted(other.id));
+        drop(distrusted);
+        let current = self.open_connection().filter(|connection| connection.remote() == orchestrator);
+        if let Some(current) = current.filter(|_| has_other) {
+            current.close("not believed");
+            self.set(None);
+        }
+        has_other
+    }
+
+    fn is_distrusted(&self, orchestrator: NodeId) -> bool {
+        let distrusted = self.distrusted.lock().expect("no holder of this lock panics");
+        distrusted.iter().any(|(other, since)| *other == orchestrator && since.elapsed() < DISTRUST_TIME)
     }
 
     pub(crate) fn is_connected(&self) -> bool {
@@ -75,7 +108,9 @@ impl Orchestrators {
             return Ok(connection);
         }
         let mut reasons = Vec::new();
-        for orchestrator in &self.ticket.orchestrators {
+        let mut orchestrators: Vec<_> = self.ticket.orchestrators.iter().collect();
+        orchestrators.sort_by_key(|orchestrator| self.is_distrusted(orchestrator.id));
+        for orchestrator in orchestrators {
             let connecting = transport.connect(orchestrator.id, &orchestrator.addresses, ALPN);
             let link = async { self.introduce(connecting.await?).await };
             match link.await {
@@ -105,14 +140,14 @@ impl Orchestrators {
     }
 
     /// Asks one question; one that failed is asked once more, over a new link where the old one broke.
-    pub(crate) async fn ask(&self, transport: &Transport, question: &Question) -> Result<Answer, AskError> {
+    pub(crate) async fn ask(&self, transport: &Transport, question: &Question) -> Result<(NodeId, Answer), AskError> {
         let mut last = None;
         for _ in 0..2 {
             let connection = self.connection(transport).await?;
             match exchange(&connection, question).await {
                 Ok(answer) => {
                     self.timeouts.store(0, Ordering::Relaxed);
-                    return Ok(answer);
+                    return Ok((connection.remote(), answer));
                 }
                 Err(error) => {
                     // Giving the question up has reset its stream.

@@ -34,6 +34,7 @@
 //! * no lock is held across an await or while every node is looked at, matching reads memory only, and everything that
 //!   a peer can make us keep is bounded.
 
+mod anchor;
 mod clients;
 mod clock;
 mod config;

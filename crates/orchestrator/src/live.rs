@@ -10,6 +10,8 @@ mod ready;
 mod view;
 
 pub(crate) use entry::Worker;
+#[cfg(test)]
+pub(crate) use grant::Reachable;
 pub(crate) use grant::{Drawn, Granted, Named, Tried, explain_avoided};
 pub(crate) use own::{Due, OwnTasks, Wish};
 

@@ -12,16 +12,18 @@ pub(crate) use audit::{budget as audits_budget, reading};
 pub(crate) use desk::{Desk, attend, serve};
 
 use crate::{
+    anchor::{self, Anchored},
     grudges::{Avoided, Need},
     issued::{Issue, Part},
     live::{Granted, Named, explain_avoided},
     shared::Shared,
 };
 use protocol::{
-    grant::{Candidate, Grant, MatchReply, MatchRequest, ModelRef, Permit, Purpose, Refusal, RefusalKind},
+    grant::{Audit, Candidate, Grant, MatchReply, MatchRequest, ModelRef, Permit, Purpose, Refusal, RefusalKind},
     ids::{ModelDigest, NodeId, TaskId},
     limits,
     signed::Signed,
+    witness::Shown,
 };
 use scheduler::{Now, Task};
 use std::sync::Arc;
@@ -29,6 +31,8 @@ use tokio::sync::oneshot;
 
 /// What a client without budget for another attempt is told.
 const BUDGET_RETRY_AFTER_MS: u32 = 1_000;
+/// And one whose nodes cannot be shown: what is agreed on about them changes with the next block.
+const SHOWN_RETRY_AFTER_MS: u32 = 1_000;
 
 /// Whether the lengths in a request are those of an honest one.
 pub(crate) fn is_bounded(request: &MatchRequest) -> bool {
@@ -46,6 +50,10 @@ pub(crate) async fn answer(
     mut request: MatchRequest,
     gone: impl Future<Output = ()>,
 ) -> Option<MatchReply> {
+    anchor::renew(shared);
+    if let Err(refusal) = shared.anchors.first().await {
+        return Some(refused(shared, refusal));
+    }
     let now = shared.now();
     if let Err(refusal) = admit(shared, client, &mut request, now) {
         return Some(refused(shared, refusal));
@@ -63,8 +71,8 @@ pub(crate) async fn answer(
             (granted, _) => granted,
         },
     };
-    Some(match granted {
-        Ok(granted) => MatchReply::Granted(signed(shared, client, &request, granted)),
+    Some(match granted.and_then(|granted| signed(shared, client, &request, granted)) {
+        Ok(grant) => MatchReply::Granted(grant),
         Err(refusal) => refused(shared, refusal),
     })
 }
@@ -75,7 +83,7 @@ fn waits(refusal: &Refusal, request: &MatchRequest) -> bool {
     let in_time = match refusal.kind {
         RefusalKind::Overloaded => true,
         RefusalKind::NoNode => refusal.retry_after_ms.is_some_and(|ms| ms <= request.wait_ms_max),
-        RefusalKind::UnknownModel { .. } => false,
+        RefusalKind::UnknownModel { .. } | RefusalKind::NotReady => false,
     };
     in_time && request.wait_ms_max > 0 && request.purpose != Purpose::Hedge
 }
@@ -178,27 +186,89 @@ async fn wait(
 }
 
 /// The grant that a client gets. Its permits are remembered, so that their outcomes are believed.
-fn signed(shared: &Shared, client: NodeId, request: &MatchRequest, granted: Granted) -> Grant {
+fn signed(shared: &Shared, client: NodeId, request: &MatchRequest, granted: Granted) -> Result<Grant, Refusal> {
+    anchor::renew(shared);
     let now = shared.now();
-    let audit = audit::draw(shared, client, request, &granted, now);
+    let Some(anchored) = shared.anchors.current() else {
+        shared.live().unused(client, request.task, &granted, now);
+        return Err(anchor::not_ready());
+    };
+    let (granted, shown, first_kept) = shown(shared, &anchored, client, request, granted, now)?;
+    let audit = audit::draw(shared, &anchored, client, request, &granted, now);
     let Granted { model, model_name, candidates } = granted;
     let number = shared.issued().number();
     let issues: Vec<Issue> = candidates
         .iter()
         .enumerate()
-        .map(|(at, named)| Issue { started: at == 0, ..issue(named, model, Part::Candidate, number) })
+        .map(|(at, named)| Issue { started: at == 0 && first_kept, ..issue(named, model, Part::Candidate, number) })
         .collect();
     shared.issued().give(client, request.task, &issues, now.steady_ms);
-    let candidates = candidates.into_iter().map(|named| candidate(shared, client, request.task, model, named, now));
+    let candidates = candidates.into_iter().zip(shown);
+    let candidates: Vec<Candidate> = candidates
+        .map(|(named, shown)| candidate(shared, client, request.task, model, named, Some(shown), now))
+        .collect();
+    let canary = match &audit {
+        Some(Audit::Canary(canary)) => std::iter::once(&canary.subject).chain(&canary.referees).collect(),
+        _ => Vec::new(),
+    };
+    let errands = canary.into_iter().map(|errand| &errand.candidate);
+    let measurements = measurements(candidates.iter().chain(errands));
+    let witness = Box::new(anchored.witness(&measurements));
     shared.counters.matches_granted.count();
-    Grant { model, model_name, candidates: candidates.collect(), audit }
+    Ok(Grant { model, model_name, witness, candidates, audit })
+}
+
+/// The candidates that clients would not refuse, with what is shown of each, and whether the first is among them.
+fn shown(
+    shared: &Shared,
+    anchored: &Anchored,
+    client: NodeId,
+    request: &MatchRequest,
+    granted: Granted,
+    now: Now,
+) -> Result<(Granted, Vec<Shown>, bool), Refusal> {
+    let model = granted.model;
+    let looked_at: Vec<_> = granted.candidates.iter().map(|named| anchored.shown(named, model, now.unix_ms)).collect();
+    let first_kept = looked_at.first().is_some_and(Result::is_ok);
+    if !first_kept {
+        // A place is kept with the first: it is free again.
+        shared.live().unused(client, request.task, &granted, now);
+    }
+    let Granted { model_name, candidates, .. } = granted;
+    let (mut kept, mut shown, mut reasons) = (Vec::new(), Vec::new(), Vec::new());
+    for (named, looked_at) in candidates.into_iter().zip(looked_at) {
+        match looked_at {
+            Ok(of) => {
+                kept.push(named);
+                shown.push(of);
+            }
+            Err(hold) => reasons.push((named.reachable.node, hold)),
+        }
+    }
+    if kept.is_empty() {
+        return Err(Refusal { kind: RefusalKind::NoNode, reasons, retry_after_ms: Some(SHOWN_RETRY_AFTER_MS) });
+    }
+    Ok((Granted { model, model_name, candidates: kept }, shown, first_kept))
+}
+
+/// Of the workers' programs.
+fn measurements<'a>(candidates: impl Iterator<Item = &'a Candidate>) -> Vec<[u8; 32]> {
+    candidates.filter_map(|candidate| Some(candidate.evidence.decode_unverified().ok()?.measurement)).collect()
 }
 
 fn issue(named: &Named, model: ModelDigest, part: Part, number: u64) -> Issue {
     Issue { node: named.reachable.node, model, part, batch: named.batch, number, started: false }
 }
 
-fn candidate(shared: &Shared, client: NodeId, task: TaskId, model: ModelDigest, named: Named, now: Now) -> Candidate {
+fn candidate(
+    shared: &Shared,
+    client: NodeId,
+    task: TaskId,
+    model: ModelDigest,
+    named: Named,
+    shown: Option<Shown>,
+    now: Now,
+) -> Candidate {
     let Named { reachable, expected, .. } = named;
     Candidate {
         node: reachable.node,
@@ -206,6 +276,7 @@ fn candidate(shared: &Shared, client: NodeId, task: TaskId, model: ModelDigest, 
         addresses: reachable.addresses,
         evidence: reachable.evidence.signed.clone(),
         expected,
+        shown,
     }
 }
 
@@ -236,7 +307,7 @@ fn refused(shared: &Shared, refusal: Refusal) -> MatchReply {
     tracing::debug!(kind = ?refusal.kind, reasons = ?refusal.reasons, "no grant");
     match refusal.kind {
         RefusalKind::UnknownModel { .. } => shared.counters.matches_unknown_model.count(),
-        RefusalKind::NoNode => shared.counters.matches_no_node.count(),
+        RefusalKind::NoNode | RefusalKind::NotReady => shared.counters.matches_no_node.count(),
         RefusalKind::Overloaded => shared.counters.matches_overloaded.count(),
     }
     MatchReply::Refused(refusal)

@@ -2,6 +2,7 @@
 
 use crate::{
     OrchestratorConfig, StartError, WriteError,
+    anchor::Anchors,
     clients::Clients,
     clock::{self, Clock},
     epochs, link,
@@ -82,6 +83,7 @@ impl Orchestrator {
             clock: Clock::start(),
             writer,
             counters: Counters::default(),
+            anchors: Anchors::default(),
             stop: stop.clone(),
             tasks: TaskTracker::new(),
             registry,

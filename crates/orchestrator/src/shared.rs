@@ -1,8 +1,8 @@
 //! What every task of an orchestrator shares. Locks are held for a moment, never across an await.
 
 use crate::{
-    clients::Clients, clock::Clock, config::Timings, grudges::Grudges, issued::Issued, live::Live, matching::Desk,
-    measuring::Agenda, metrics::Counters, observed::Observed, outcomes::Testimony, writer::Writer,
+    anchor::Anchors, clients::Clients, clock::Clock, config::Timings, grudges::Grudges, issued::Issued, live::Live,
+    matching::Desk, measuring::Agenda, metrics::Counters, observed::Observed, outcomes::Testimony, writer::Writer,
 };
 use protocol::{
     ids::{NodeId, PoolId},
@@ -21,6 +21,7 @@ pub(crate) struct Shared {
     pub(crate) clock: Clock,
     pub(crate) writer: Writer,
     pub(crate) counters: Counters,
+    pub(crate) anchors: Anchors,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) registry: Arc<RwLock<Registry>>,

@@ -23,11 +23,27 @@ const CAPACITY_MAX: u32 = 8 * limits::SLOTS_MAX;
 pub(crate) struct Checked {
     pub(crate) signed: Signed<WorkerEvidence>,
     model: ModelDigest,
-    tier: Tier,
+    pub(crate) tier: Tier,
     issued_unix_ms: u64,
     expires_unix_ms: u64,
     /// Of the worker's program.
     pub(crate) measurement: [u8; 32],
+}
+
+#[cfg(test)]
+impl Checked {
+    /// Evidence that a test has signed.
+    pub(crate) fn believed(signed: Signed<WorkerEvidence>) -> Self {
+        let evidence = signed.decode_unverified().expect("a test signs evidence");
+        Self {
+            signed,
+            model: evidence.model,
+            tier: evidence.tier,
+            issued_unix_ms: evidence.issued_unix_ms,
+            expires_unix_ms: evidence.expires_unix_ms,
+            measurement: evidence.measurement,
+        }
+    }
 }
 
 /// A node's state, as far as it is believed, within bounds.

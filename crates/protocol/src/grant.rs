@@ -5,6 +5,7 @@ use crate::{
     ids::{ModelDigest, NodeId, PoolId, TaskId},
     sealing::SealingKey,
     signed::{Signable, Signed},
+    witness::{Shown, Witness},
 };
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -136,6 +137,8 @@ pub struct Grant {
     pub model: ModelDigest,
     /// Its canonical name.
     pub model_name: String,
+    /// What the pool has agreed on, for what is shown of the candidates.
+    pub witness: Box<Witness>,
     /// Best first, between 1 and [`crate::limits::CANDIDATES_MAX`].
     pub candidates: Vec<Candidate>,
     /// Now and then: whose answer is to be checked by others.
@@ -168,6 +171,8 @@ pub struct Reading {
     pub task: TaskId,
     /// Whose answer was drawn.
     pub subject: NodeId,
+    /// What the pool has agreed on, for what is shown of the referees.
+    pub witness: Witness,
     /// Who scores it, at most [`crate::limits::REFEREES_MAX`]: the second where the first disagrees.
     pub referees: Vec<Errand>,
 }
@@ -194,6 +199,8 @@ pub struct Candidate {
     pub permit: Signed<Permit>,
     /// What is expected of it for this task: later is late.
     pub expected: Expected,
+    /// What the pool has agreed on about it. An orchestrator that is its own client needs none.
+    pub shown: Option<Shown>,
 }
 
 /// How fast a node is expected to be, from what was measured of it.
@@ -272,4 +279,6 @@ pub enum RefusalKind {
     NoNode,
     /// Every node that could take it is full.
     Overloaded,
+    /// The orchestrator cannot show yet what the pool has agreed on.
+    NotReady,
 }

@@ -50,3 +50,4 @@ pub mod stream;
 pub mod task;
 pub mod ticket;
 pub mod time;
+pub mod witness;

@@ -80,6 +80,16 @@ pub const FAULT_EVIDENCE_BYTES_MAX: usize = 4 << 10;
 pub const FAULTS_MAX: usize = 4096;
 /// Longest header with its certificate.
 pub const ANCHOR_BYTES_MAX: usize = 2 << 10;
+/// Handovers in one answer; with their committees they fit one message of a link.
+pub const HANDOVERS_MAX: usize = 64;
+/// Longest form in which a machine keeps what it knows of a committee.
+pub const CHECKPOINT_BYTES_MAX: usize = 1 << 10;
+/// Measurements that are shown with one grant: those of its candidates, and of a canary and its referees.
+pub const MEASUREMENTS_SHOWN_MAX: usize = CANDIDATES_MAX + 1 + REFEREES_MAX;
+/// How old a root may be for what it proves to count, where a pool's policy does not say otherwise, in milliseconds.
+pub const ROOT_AGE_MS_MAX: u64 = 10 * 60 * 1000;
+/// How much older than the newest that was seen a root may be, in milliseconds: orchestrators are not equally quick.
+pub const ROOT_BEHIND_MS_MAX: u64 = 30_000;
 
 /// Longest value of a pool's agreed state; a fact that would make a longer one is rejected.
 pub const STATE_VALUE_BYTES_MAX: usize = 8 << 10;

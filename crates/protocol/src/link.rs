@@ -9,12 +9,13 @@ use crate::{
     ids::{ModelDigest, NodeId, PoolId, TaskId},
     ipc::ModelFacts,
     signed::Signed,
+    witness::Lineage,
 };
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 
 /// Protocol name and version in the TLS handshake.
-pub const ALPN: &[u8] = b"darkbloom/link/1";
+pub const ALPN: &[u8] = b"darkbloom/link/2";
 
 /// A node sends its state this often when nothing changes.
 pub const HEARTBEAT_MS: u64 = 2_000;
@@ -171,6 +172,11 @@ pub enum Question {
         /// The task.
         task: TaskId,
     },
+    /// How did the committee come to be, from this epoch on?
+    Committee {
+        /// The first that is asked about.
+        from_epoch: u64,
+    },
 }
 
 /// How a task ended on one node, in the words of its asker. Counts and times, nothing of the content. Believed only of
@@ -236,6 +242,8 @@ pub enum Answer {
     Nodes(Vec<NodeRow>),
     /// To `Audit`; `None`: it was not drawn, or asked for before, or nobody has time for it.
     Audit(Option<Box<Reading>>),
+    /// To `Committee`.
+    Committee(Box<Lineage>),
     /// The question could not be read.
     Malformed,
 }

@@ -124,7 +124,7 @@ impl Default for PoolPolicy {
             issue_micro_max: 0,
             day_micro_max: None,
             holds_per_account_max: 1_024,
-            root_age_ms_max: 10 * 60 * 1000,
+            root_age_ms_max: limits::ROOT_AGE_MS_MAX,
         }
     }
 }

@@ -171,7 +171,7 @@ impl Member {
 pub struct AgreedEvidence {
     /// What backs it.
     pub tier: Tier,
-    /// BLAKE3 of the signed evidence.
+    /// BLAKE3 of the evidence as it was signed (`trust::evidence::digest`).
     pub digest: [u8; 32],
     /// Until when it counts, in milliseconds since 1970.
     pub until_unix_ms: u64,

@@ -62,6 +62,11 @@ pub fn verify(
         .ok_or(EvidenceError::NoSuite)
 }
 
+/// What agreed evidence and receipts name evidence by: BLAKE3 of its payload, as it was signed.
+pub fn digest(signed: &Signed<WorkerEvidence>) -> [u8; 32] {
+    *blake3::hash(&signed.payload).as_bytes()
+}
+
 /// Whether evidence holds at this time, give or take the skew of clocks.
 pub fn is_current(evidence: &WorkerEvidence, now_unix_ms: u64) -> bool {
     let issued = evidence.issued_unix_ms.saturating_sub(limits::CLOCK_SKEW_MS_MAX);

@@ -19,11 +19,14 @@
 //! assert!(permit::verify(&signed, &[orchestrator.id()], &expected, 90_000).is_err(), "too old");
 //! ```
 //!
+//! What a pool's committee has agreed on is another matter: [`light`] says whether it has.
+//!
 //! Invariants: a signature over one kind of payload never verifies as another; verification is strict (RFC 8032, no
 //! small-order keys); nothing unverified leaves [`open`].
 
 pub mod canary;
 pub mod evidence;
+pub mod light;
 mod machine_key;
 pub mod observations;
 pub mod permit;

@@ -1,8 +1,9 @@
 use ed25519_dalek::{Signature, Signer, SigningKey, VerifyingKey};
 use protocol::{
     codec::CodecError,
+    header::{Certificate, Header},
     ids::NodeId,
-    signed::{Signable, Signed, Verifier},
+    signed::{self, Signable, Signed, Verifier},
 };
 use std::fmt;
 use zeroize::Zeroizing;
@@ -61,6 +62,11 @@ impl MachineKey {
     pub fn try_sign<T: Signable>(&self, value: &T) -> Result<Signed<T>, CodecError> {
         Signed::new(self.id(), value, |message| self.0.sign(message).to_bytes())
     }
+
+    /// Signs a block as a member of its committee, for a certificate that names these rounds.
+    pub fn finalise(&self, header: &Header, certificate: &Certificate) -> signed::Signature {
+        signed::Signature::of(self.0.sign(&certificate.message(header)).to_bytes())
+    }
 }
 
 impl fmt::Debug for MachineKey {
@@ -80,8 +86,24 @@ impl Verifier for Strict {
 }
 
 fn verified(signer: &NodeId, message: &[u8], signature: &[u8; 64]) -> Result<(), SignatureError> {
-    let key = VerifyingKey::from_bytes(signer.as_bytes()).map_err(|_| SignatureError::Signer)?;
-    key.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| SignatureError::Signature)
+    let key = PublicKey::of(signer).ok_or(SignatureError::Signer)?;
+    if key.holds(message, signature) { Ok(()) } else { Err(SignatureError::Signature) }
+}
+
+/// The public half of a machine's key, unpacked: for who verifies many signatures of one signer.
+#[derive(Debug, Clone)]
+pub(crate) struct PublicKey(VerifyingKey);
+
+impl PublicKey {
+    /// Of an id that is one.
+    pub(crate) fn of(node: &NodeId) -> Option<Self> {
+        VerifyingKey::from_bytes(node.as_bytes()).ok().map(Self)
+    }
+
+    /// Whether it has made this signature, strictly.
+    pub(crate) fn holds(&self, message: &[u8], signature: &[u8; 64]) -> bool {
+        self.0.verify_strict(message, &Signature::from_bytes(signature)).is_ok()
+    }
 }
 
 /// The payload, if its signature holds. The caller decides whether `signer` is to be believed.

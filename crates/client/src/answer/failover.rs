@@ -155,7 +155,7 @@ impl Failover {
         let mut request = matching::request(
             model.map_or_else(name, ModelRef::Digest),
             &task,
-            self.shared.policy,
+            self.shared.demands.policy,
             &self.question.options,
         );
         request.purpose = purpose;

@@ -6,18 +6,18 @@ use crate::{
     attempt::Attempt,
     audit::Leg,
     direct::{Sign, Source, SourceError, StartError},
+    granting::{self, Matched},
     matching,
 };
 use protocol::{
-    grant::{Audit, Canary, Candidate, Expected, Grant, MatchReply, MatchRequest, ModelRef, Purpose},
+    grant::{Audit, Canary, Candidate, Expected, MatchRequest, ModelRef, Purpose},
     ids::{ModelDigest, NodeId, TaskId},
-    limits,
-    link::{self, Question},
     sealing::SealError,
     task::{Task, TaskError},
 };
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 use transport::Boxed;
+use trust::evidence::EvidenceError;
 
 /// Grants asked for before a way is given up: each names up to three nodes.
 const GRANTS_MAX: usize = 3;
@@ -38,6 +38,8 @@ pub(super) struct Lane {
     /// The node whose part of it they are to read.
     drawn: Option<NodeId>,
     grants: usize,
+    /// Who granted last.
+    orchestrator: Option<NodeId>,
     failures: Vec<String>,
     /// Nodes that may be tried once more: a kept connection may have been stale, a machine busy.
     forgiven: Vec<NodeId>,
@@ -46,7 +48,7 @@ pub(super) struct Lane {
 }
 
 enum LaneStep {
-    Matching(Boxed<'static, Result<link::Answer, AskError>>),
+    Matching(Boxed<'static, Result<Matched, AskError>>),
     Starting(Box<Starting>),
     Running(Box<Running>),
     Ended,
@@ -94,7 +96,7 @@ pub(super) struct Way {
 
 impl Lane {
     pub(super) fn new(shared: &Arc<Shared>, way: Way) -> Self {
-        let step = LaneStep::Matching(shared.link.ask(Question::Match(way.request.clone())));
+        let step = LaneStep::Matching(granting::matched(Arc::clone(shared), way.request.clone()));
         Self {
             shared: Arc::clone(shared),
             request: way.request,
@@ -107,6 +109,7 @@ impl Lane {
             may_audit: way.may_audit,
             drawn: None,
             grants: 1,
+            orchestrator: None,
             failures: Vec::new(),
             forgiven: Vec::new(),
             cursor: Some(way.cursor),
@@ -177,9 +180,9 @@ impl Lane {
     pub(super) async fn event(&mut self) -> LaneEvent {
         loop {
             match &mut self.step {
-                LaneStep::Matching(answer) => {
-                    let answer = answer.await;
-                    if let Err(error) = self.granted(answer) {
+                LaneStep::Matching(matched) => {
+                    let matched = matched.await;
+                    if let Err(error) = self.granted(matched) {
                         return self.nobody(error);
                     }
                 }
@@ -207,13 +210,19 @@ impl Lane {
         LaneEvent::Nobody(error)
     }
 
-    fn granted(&mut self, answer: Result<link::Answer, AskError>) -> Result<(), AskError> {
-        let grant: Grant = match answer? {
-            link::Answer::Match(MatchReply::Granted(grant)) => grant,
-            link::Answer::Match(MatchReply::Refused(refusal)) => {
+    fn granted(&mut self, matched: Result<Matched, AskError>) -> Result<(), AskError> {
+        let grant = match matched? {
+            Matched::Granted(orchestrator, grant, passed_over) => {
+                self.orchestrator = Some(orchestrator);
+                for (node, why) in passed_over {
+                    self.failures.push(format!("{}: {why}", node.short()));
+                    matching::exclude(&mut self.request.exclude, node);
+                }
+                *grant
+            }
+            Matched::Refused(refusal) => {
                 return Err(matching::refused(&self.request.model, refusal, std::mem::take(&mut self.failures)));
             }
-            _ => return Err(matching::unexpected()),
         };
         if self.model.is_some_and(|model| model != grant.model) {
             let reason = "the orchestrator granted another model".to_owned();
@@ -230,7 +239,7 @@ impl Lane {
             }
             Some(Audit::Answer) | None => {}
         }
-        self.candidates = grant.candidates.into_iter().take(limits::CANDIDATES_MAX).collect();
+        self.candidates = grant.candidates.into();
         self.next_candidate()
     }
 
@@ -251,7 +260,7 @@ impl Lane {
             if self.request.purpose == Purpose::First {
                 self.request.purpose = Purpose::Retry;
             }
-            self.step = LaneStep::Matching(self.shared.link.ask(Question::Match(self.request.clone())));
+            self.step = LaneStep::Matching(granting::matched(Arc::clone(&self.shared), self.request.clone()));
             return Ok(());
         }
         let reasons = std::mem::take(&mut self.failures);
@@ -291,6 +300,11 @@ impl Lane {
         attempt.end(error.end());
         if error.is_suspect() {
             self.shared.notices.report(node);
+        }
+        if let (StartError::Evidence(EvidenceError::Signature(_)), Some(orchestrator)) = (&error, self.orchestrator) {
+            // Whoever matches verifies evidence first: it made this up.
+            let reason = format!("the evidence of node {}: {error}", node.short());
+            self.shared.link.orchestrators().distrust(orchestrator, &reason);
         }
         if let StartError::Seal(SealError::TooLong { bytes, limit }) = error {
             let message = format!("the task has {bytes} bytes, at most {limit} can be sent");

@@ -2,9 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "clippy knows test functions, but not what they call")]
 
+mod agreed;
 mod audits;
+mod believing;
 mod failover;
 mod hedging;
+mod lies;
 mod orchestrator;
 mod script;
 mod starting;

@@ -2,6 +2,7 @@
 
 use crate::{
     MODEL,
+    agreed::Agreed,
     stub_node::{Offer, unix_ms},
 };
 use protocol::{
@@ -9,10 +10,11 @@ use protocol::{
         Audit, Canary, Candidate, Errand, Expected, Grant, MatchReply, MatchRequest, Permit, Purpose, Reading, Refusal,
         RefusalKind,
     },
-    ids::{NodeId, PoolId, TaskId},
+    ids::{NodeId, TaskId},
     limits::{self, LINK_MESSAGE_BYTES_MAX},
     link::{self, Answer, End, Hello, HelloReply, Outcome, Question, Welcome},
     ticket::{OrchestratorAddress, Ticket},
+    witness::Lineage,
 };
 use std::{
     collections::HashMap,
@@ -22,18 +24,25 @@ use tokio::sync::watch;
 use transport::{Connection, Listen, Transport};
 use trust::MachineKey;
 
-const POOL: PoolId = PoolId([9; 32]);
-
 #[derive(Clone)]
 pub(crate) struct StubOrchestrator {
     key: Arc<MachineKey>,
+    /// What the pool has agreed on: shared by the orchestrators of one.
+    pub(crate) agreed: Arc<Mutex<Agreed>>,
     transport: Transport,
     state: Arc<Mutex<State>>,
     told: Arc<watch::Sender<usize>>,
 }
 
+/// What becomes of a grant before it is given.
+pub(crate) type Lie = Arc<dyn Fn(&mut Grant) + Send + Sync>;
+
 #[derive(Default)]
 pub(crate) struct State {
+    /// It lies so.
+    pub(crate) lie: Option<Lie>,
+    /// It tells this of how its committee came to be.
+    pub(crate) lineage: Option<Lineage>,
     pub(crate) offers: Vec<Offer>,
     /// Where the next grant begins: grants go round.
     pub(crate) turn: usize,
@@ -44,6 +53,8 @@ pub(crate) struct State {
     pub(crate) canary: Option<Vec<usize>>,
     /// Every answer is drawn to be read by others; by these, as places in `offers`.
     pub(crate) read_by: Option<Vec<usize>>,
+    /// Named instead of the first of them.
+    pub(crate) forged_reader: Option<NodeId>,
     /// Who was drawn.
     pub(crate) drawn: HashMap<TaskId, NodeId>,
     /// Drawn answers of which it was asked who reads them: by whom, and whose they are.
@@ -56,10 +67,20 @@ pub(crate) struct State {
 
 impl StubOrchestrator {
     pub(crate) async fn start() -> Self {
-        let key = MachineKey::generate();
+        Self::start_in(Arc::new(Mutex::new(Agreed::of(1, unix_ms()))), 0).await
+    }
+
+    /// The one in this place of a committee.
+    pub(crate) async fn start_in(agreed: Arc<Mutex<Agreed>>, place: usize) -> Self {
+        let key = agreed.lock().unwrap().keys[place].clone();
         let transport = Transport::bind(&key, Listen::Loopback { port: 0 }, &[link::ALPN]).await.unwrap();
-        let orchestrator =
-            Self { key: Arc::new(key), transport, state: Arc::default(), told: Arc::new(watch::Sender::new(0)) };
+        let orchestrator = Self {
+            key: Arc::new(key),
+            agreed,
+            transport,
+            state: Arc::default(),
+            told: Arc::new(watch::Sender::new(0)),
+        };
         let listening = orchestrator.clone();
         tokio::spawn(async move {
             while let Some(incoming) = listening.transport.accept().await {
@@ -75,11 +96,19 @@ impl StubOrchestrator {
 
     pub(crate) fn ticket(&self) -> Ticket {
         let address = OrchestratorAddress { id: self.key.id(), addresses: self.transport.addresses() };
-        Ticket { pool: POOL, orchestrators: vec![address], secret: None }
+        Ticket { pool: self.agreed().pool(), orchestrators: vec![address], secret: None }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap()
+    }
+
+    fn agreed(&self) -> MutexGuard<'_, Agreed> {
+        self.agreed.lock().unwrap()
+    }
+
+    pub(crate) fn id(&self) -> NodeId {
+        self.key.id()
     }
 
     pub(crate) fn add(&self, offer: Offer) {
@@ -133,7 +162,16 @@ impl StubOrchestrator {
 
     fn answer(&self, client: NodeId, question: Question) -> Answer {
         let mut state = self.lock();
+        let mut agreed = self.agreed();
+        agreed.unix_ms = unix_ms();
+        state.offers.iter().chain(&state.for_resumes).for_each(|offer| agreed.admit(offer.node));
+        drop(agreed);
         match question {
+            Question::Committee { .. } => {
+                let genesis = self.agreed().genesis.clone();
+                let honest = Lineage { genesis, handovers: Vec::new() };
+                return Answer::Committee(Box::new(state.lineage.clone().unwrap_or(honest)));
+            }
             Question::Match(request) => {
                 let reply = self.matched(&mut state, client, &request);
                 state.requests.push(request);
@@ -180,14 +218,23 @@ impl StubOrchestrator {
             state.drawn.insert(request.task, offers[0].node);
         }
         let candidates = offers.iter().map(|offer| candidate(request.task, offer)).collect();
-        MatchReply::Granted(Grant { model: MODEL, model_name: "stub".to_owned(), candidates, audit })
+        let witness = Box::new(self.agreed().witness());
+        let mut grant = Grant { model: MODEL, model_name: "stub".to_owned(), witness, candidates, audit };
+        if let Some(lie) = &state.lie {
+            lie(&mut grant);
+        }
+        MatchReply::Granted(grant)
     }
 
     fn reading(&self, state: &mut State, client: NodeId, task: TaskId) -> Option<Reading> {
         let subject = state.drawn.remove(&task)?;
         state.readings.push((client, subject));
         let places = state.read_by.clone()?;
-        Some(Reading { task: TaskId::random(), subject, referees: self.errands(state, client, &places) })
+        let mut referees = self.errands(state, client, &places);
+        if let Some(forged) = state.forged_reader {
+            referees[0].candidate.node = forged;
+        }
+        Some(Reading { task: TaskId::random(), subject, witness: self.agreed().witness(), referees })
     }
 
     fn errands(&self, state: &State, client: NodeId, places: &[usize]) -> Vec<Errand> {
@@ -200,13 +247,15 @@ impl StubOrchestrator {
 
     fn candidate(&self, client: NodeId, task: TaskId, offer: &Offer, expected: Expected) -> Candidate {
         let expires_unix_ms = unix_ms() + limits::PERMIT_LIFETIME_MS;
-        let permit = Permit { pool: POOL, task, client, node: offer.node, model: MODEL, expires_unix_ms };
+        let agreed = self.agreed();
+        let permit = Permit { pool: agreed.pool(), task, client, node: offer.node, model: MODEL, expires_unix_ms };
         Candidate {
             node: offer.node,
             addresses: offer.addresses.clone(),
             evidence: offer.evidence.clone(),
             permit: self.key.sign(&permit),
             expected,
+            shown: Some(agreed.shown(offer.node, MODEL)),
         }
     }
 }

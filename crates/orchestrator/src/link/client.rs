@@ -1,7 +1,7 @@
 //! A client's link: one stream for each question.
 
 use super::SEND_TIME_MAX;
-use crate::{clients::ClientLink, matching, outcomes, shared::Shared};
+use crate::{anchor, clients::ClientLink, matching, outcomes, shared::Shared};
 use protocol::{
     ids::NodeId,
     limits,
@@ -85,6 +85,11 @@ async fn answer(shared: &Arc<Shared>, client: NodeId, question: Question) -> Ans
         Question::Outcome(outcome) => {
             outcomes::take(shared, client, &outcome);
             Answer::Noted
+        }
+        Question::Committee { from_epoch: _ } => {
+            let params = shared.registry().state().read(&registry::keys::params());
+            let lineage = params.map(|params| anchor::lineage(params.genesis, Vec::new()));
+            lineage.map_or(Answer::Malformed, |lineage| Answer::Committee(Box::new(lineage)))
         }
         Question::Audit { task } => Answer::Audit(matching::reading(shared, client, task).map(Box::new)),
     }

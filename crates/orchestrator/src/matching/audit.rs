@@ -18,6 +18,7 @@
 //! a client cannot roll again by leaving draws unused.
 
 use crate::{
+    anchor::Anchored,
     issued::{DrawnAnswer, Issue, Part},
     live::{Drawn, Granted, Named, Tried},
     shared::Shared,
@@ -45,6 +46,7 @@ pub(crate) fn budget() -> Budget {
 /// What is to be checked by this grant, if it is time for it.
 pub(super) fn draw(
     shared: &Shared,
+    anchored: &Anchored,
     client: NodeId,
     request: &MatchRequest,
     granted: &Granted,
@@ -71,8 +73,8 @@ pub(super) fn draw(
             Audit::Answer
         }
         Drawn::Canary(Tried { subject, referees }) => {
-            let subject = errand(shared, client, granted.model, subject, Part::Subject, now);
-            let referees = readers(shared, client, granted.model, referees, now);
+            let subject = errand(shared, anchored, client, granted.model, subject, Part::Subject, now)?;
+            let referees = readers(shared, anchored, client, granted.model, referees, now);
             Audit::Canary(Box::new(Canary { subject, referees }))
         }
     })
@@ -90,6 +92,7 @@ fn says_enough(request: &MatchRequest) -> bool {
 /// Who reads the answer to a task of `client`, if that was drawn.
 pub(crate) fn reading(shared: &Shared, client: NodeId, task: TaskId) -> Option<Reading> {
     let now = shared.now();
+    let anchored = shared.anchors.current()?;
     let DrawnAnswer { subject, model, others } = shared.issued().take_drawn(client, task, now.steady_ms)?;
     let referees = {
         let mut live = shared.live();
@@ -105,23 +108,43 @@ pub(crate) fn reading(shared: &Shared, client: NodeId, task: TaskId) -> Option<R
     let number = shared.issued().number();
     let issue = Issue { node: subject, model, part: Part::Subject, batch: 1, number, started: false };
     shared.issued().give(client, task, &[issue], now.steady_ms);
-    Some(Reading { task, subject, referees: readers(shared, client, model, referees, now) })
+    let referees = readers(shared, &anchored, client, model, referees, now);
+    let measurements = super::measurements(referees.iter().map(|errand| &errand.candidate));
+    Some(Reading { task, subject, witness: anchored.witness(&measurements), referees })
 }
 
-fn readers(shared: &Shared, client: NodeId, model: ModelDigest, named: Vec<Named>, now: Now) -> Vec<Errand> {
-    named.into_iter().map(|named| errand(shared, client, model, named, Part::Referee, now)).collect()
+fn readers(
+    shared: &Shared,
+    anchored: &Anchored,
+    client: NodeId,
+    model: ModelDigest,
+    named: Vec<Named>,
+    now: Now,
+) -> Vec<Errand> {
+    let errand = |named| errand(shared, anchored, client, model, named, Part::Referee, now);
+    named.into_iter().filter_map(errand).collect()
 }
 
-fn errand(shared: &Shared, client: NodeId, model: ModelDigest, named: Named, part: Part, now: Now) -> Errand {
+/// `None`: the client would refuse the node.
+fn errand(
+    shared: &Shared,
+    anchored: &Anchored,
+    client: NodeId,
+    model: ModelDigest,
+    named: Named,
+    part: Part,
+    now: Now,
+) -> Option<Errand> {
+    let shown = anchored.shown(&named, model, now.unix_ms).ok()?;
     let task = TaskId::random();
     let issue = super::issue(&named, model, part, shared.issued().number());
     shared.issued().give(client, task, &[issue], now.steady_ms);
     let node = named.reachable.node;
-    let mut candidate = super::candidate(shared, client, task, model, named, now);
+    let mut candidate = super::candidate(shared, client, task, model, named, Some(shown), now);
     if part == Part::Referee {
         // A second one is asked when the first has read, and need not take the task for a user's.
         let expires_unix_ms = now.unix_ms.saturating_add(limits::PERMIT_LIFETIME_MS + limits::CLOCK_SKEW_MS_MAX);
         candidate.permit = super::permit_until(shared, client, task, node, model, expires_unix_ms);
     }
-    Errand { task, candidate }
+    Some(Errand { task, candidate })
 }

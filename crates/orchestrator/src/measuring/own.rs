@@ -116,6 +116,7 @@ impl Own {
             evidence: target.evidence.signed.clone(),
             permit: permit(&self.shared, self.client, id, target.node, target.model, now),
             expected: Expected::default(),
+            shown: None,
         };
         let mut source = self.caller.start(&candidate, id, target.model, task).await?;
         let mut received = Received::new(clock::instant());

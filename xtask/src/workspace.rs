@@ -40,10 +40,10 @@ impl Workspace {
         path.strip_prefix(&self.root).unwrap_or(path)
     }
 
-    /// Our own Rust sources, sorted: crates, commands and fuzz targets.
+    /// Our own Rust sources, sorted: crates, stand-ins, commands and fuzz targets.
     pub(crate) fn rust_sources(&self) -> Result<Vec<PathBuf>, Failure> {
         let mut sources = Vec::new();
-        for folder in ["crates", "xtask", "fuzz"] {
+        for folder in ["crates", "patches", "xtask", "fuzz"] {
             collect(&self.root.join(folder), "rs", &mut sources)?;
         }
         sources.sort();

@@ -112,7 +112,7 @@ impl Orchestrators {
         orchestrators.sort_by_key(|orchestrator| self.is_distrusted(orchestrator.id));
         for orchestrator in orchestrators {
             let connecting = transport.connect(orchestrator.id, &orchestrator.addresses, ALPN);
-            let link = async { self.introduce(connecting.await?).await };
+            let link = async { self.introduce(connecting.await?, transport.id()).await };
             match link.await {
                 Ok(connection) => {
                     self.timeouts.store(0, Ordering::Relaxed);
@@ -126,9 +126,10 @@ impl Orchestrators {
         Err(AskError::Unreachable { reason: reasons.join("; ") })
     }
 
-    async fn introduce(&self, connection: Connection) -> Result<Connection, LinkError> {
+    async fn introduce(&self, connection: Connection, own: NodeId) -> Result<Connection, LinkError> {
         let (mut sender, mut receiver) = connection.open_stream().await?;
-        let hello = Hello { pool: self.ticket.pool, secret: self.ticket.secret, role: Role::Client };
+        let redemption = trust::redeem(&self.ticket, own, Role::Client);
+        let hello = Hello { pool: self.ticket.pool, secret: self.ticket.secret, redemption, role: Role::Client };
         sender.message(&hello, LIMIT).await?;
         sender.finish();
         let reply = timeout(ANSWER_TIME_MAX, receiver.message(LIMIT));

@@ -1,7 +1,7 @@
 //! The command line, and nothing but it.
 
 use clap::{Args, Parser, Subcommand};
-use protocol::ticket::Ticket;
+use protocol::{founding::Seat, ticket::Ticket};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// A private AI cloud from the idle computers of its members.
@@ -29,8 +29,11 @@ pub enum Command {
     Join(JoinArguments),
     /// Serve the OpenAI API of a pool on this machine, and lend nothing
     Serve(ServeArguments),
-    /// Run an orchestrator alone
+    /// Run an orchestrator alone, or as one of a committee
     Orchestrate(OrchestrateArguments),
+    /// Found a pool whose committee are several machines
+    #[command(subcommand)]
+    Pool(PoolCommand),
     /// Ask one question
     Run(RunArguments),
     /// Talk to a model
@@ -132,8 +135,35 @@ pub struct ServeArguments {
     pub gateway: GatewayArguments,
 }
 
+#[derive(Debug, Subcommand)]
+pub enum PoolCommand {
+    /// Print where this machine's orchestrator will listen: one line for whoever founds the pool
+    Seat(SeatArguments),
+    /// Found a pool of these orchestrators; each of them then runs `darkbloom orchestrate --founding FILE`
+    Create(CreateArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct SeatArguments {
+    #[command(flatten)]
+    pub network: NetworkArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct CreateArguments {
+    /// A seat of each orchestrator, as `darkbloom pool seat` prints it: 1, 4, 7 or more of them
+    #[arg(long, value_name = "SEAT", required = true, num_args = 1.., value_delimiter = ',')]
+    pub members: Vec<Seat>,
+    /// Where to write the line that each of them starts with; it holds the secret of the pool's tickets
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
 #[derive(Debug, Args)]
 pub struct OrchestrateArguments {
+    /// The file that `darkbloom pool create` wrote; needed once. Without it a new home founds a pool of its own
+    #[arg(long, value_name = "FILE")]
+    pub founding: Option<PathBuf>,
     #[command(flatten)]
     pub network: NetworkArguments,
 }

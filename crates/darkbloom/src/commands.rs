@@ -9,6 +9,7 @@ mod join;
 mod models;
 mod orchestrate;
 mod pause;
+mod pool;
 mod run;
 mod schema;
 mod serve;
@@ -39,6 +40,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Join(arguments) => join::run(&home, arguments).await,
         Command::Serve(arguments) => serve::run(&home, arguments).await,
         Command::Orchestrate(arguments) => orchestrate::run(&home, &arguments).await,
+        Command::Pool(command) => pool::run(&home, command).await,
         Command::Run(arguments) => run::run(&home, arguments).await,
         Command::Chat(arguments) => chat::run(&home, arguments).await,
         Command::Status(arguments) => status::run(&home, &arguments).await,

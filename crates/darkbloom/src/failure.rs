@@ -44,6 +44,9 @@ impl From<client::AskError> for Failure {
                 Some("is the pool running? `darkbloom status` on its machine says so, `darkbloom up` starts one")
             }
             client::AskError::Denied(_) => Some("`darkbloom status` on the pool's machine shows its current ticket"),
+            client::AskError::NotBelieved { .. } => {
+                Some("an orchestrator shows what the pool has not agreed on: tell the pool's owner which one")
+            }
             client::AskError::NoNode { .. } => Some("`darkbloom status` says what each node waits for"),
             _ => None,
         };

@@ -27,6 +27,8 @@ pub enum KeyRole {
     Node,
     /// Matches.
     Orchestrator,
+    /// Owns: pools that were founded here, and what this home's machines earn.
+    Account,
     /// Asks, for the gateway.
     Gateway,
     /// Asks, for commands that end. A key of its own, so that they can run beside the gateway; the same each time, so
@@ -96,9 +98,17 @@ impl Home {
         &self.root
     }
 
-    /// Where an orchestrator keeps its registry.
-    pub fn registry(&self) -> PathBuf {
-        self.root.join("registry.sqlite")
+    /// Where an orchestrator keeps its pool.
+    pub fn pool(&self) -> Result<PathBuf, Failure> {
+        let earlier = self.root.join("registry.sqlite");
+        if earlier.exists() {
+            return Err(Failure::new(format!(
+                "{} is of an earlier version, whose pools had no committee and cannot be taken over",
+                earlier.display()
+            ))
+            .hint("move it away, or choose another home with `--home DIR`, to found a new pool"));
+        }
+        Ok(self.root.join("pool"))
     }
 
     /// Where the models are.
@@ -170,6 +180,7 @@ impl Home {
         let context = match role {
             KeyRole::Node => "darkbloom 2026 machine key: node",
             KeyRole::Orchestrator => "darkbloom 2026 machine key: orchestrator",
+            KeyRole::Account => "darkbloom 2026 machine key: account",
             KeyRole::Gateway => "darkbloom 2026 machine key: gateway",
             KeyRole::Asker => "darkbloom 2026 machine key: asker",
         };

@@ -1,7 +1,9 @@
 //! What `--json` prints. The schemas in `docs/schemas` are generated from these types.
 
+mod agreement;
 mod trust;
 
+pub use self::agreement::AgreementReport;
 pub use self::trust::{RateReport, ScoreReport};
 
 use jiff::Timestamp;
@@ -45,6 +47,9 @@ pub struct Status {
     /// Orchestrator: its machine id.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orchestrator_id: Option<String>,
+    /// Orchestrator: how its committee agrees.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<AgreementReport>,
     /// Orchestrator: the nodes that it knows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub nodes: Option<Vec<NodeReport>>,

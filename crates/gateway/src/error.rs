@@ -126,6 +126,7 @@ impl From<AskError> for ApiError {
             AskError::Overloaded { retry_after_ms } => Self::overloaded(message, retry_after_ms),
             AskError::Unreachable { .. } => Self::server(StatusCode::SERVICE_UNAVAILABLE, "pool_unreachable", message),
             AskError::Broken { .. } => Self::server(StatusCode::BAD_GATEWAY, "answer_broken", message),
+            AskError::NotBelieved { .. } => Self::server(StatusCode::BAD_GATEWAY, "not_believed", message),
             AskError::Denied(_) => Self::server(StatusCode::SERVICE_UNAVAILABLE, "pool_denied", message),
             AskError::Invalid(error) | AskError::Task(error) => error.into(),
             // What later versions of the client add.

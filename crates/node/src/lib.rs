@@ -22,6 +22,7 @@
 //! * when the owner takes the machine back ([`Node::hold_back`], [`Node::pause`]), the worker is killed and every task is
 //!   handed back to its asker (promise P9).
 
+mod homes;
 mod link;
 mod memory;
 mod owner_hold;
@@ -33,6 +34,7 @@ mod worker;
 
 pub use status::{LinkStatus, NodeStatus, WorkerStatus};
 
+use homes::HOMES;
 use protocol::{hold::Hold, ids::NodeId, link::ModelEntry, ticket::Ticket};
 use state::Shared;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -134,7 +136,6 @@ impl Node {
         }
         let measurement = measure(&config.worker_program).await?;
         let transport = Transport::bind(&config.key, config.listen, &[protocol::stream::ALPN]).await?;
-        let orchestrators = config.ticket.orchestrators.clone();
         let shared = Arc::new(Shared::new(config, measurement, transport.addresses()));
         for hold in shared.config.holds.clone() {
             match hold {
@@ -148,10 +149,10 @@ impl Node {
         node.tasks.spawn(worker::supervise(Arc::clone(&node.shared), node.stop.clone()));
         node.tasks.spawn(serve::listen(Arc::clone(&node.shared), node.transport.clone(), node.tasks.clone()));
         let mut first = Vec::new();
-        for orchestrator in orchestrators {
+        for _ in 0..HOMES {
             let (admitted, admission) = tokio::sync::oneshot::channel();
             let shared = Arc::clone(&node.shared);
-            node.links.spawn(link::keep(shared, node.transport.clone(), orchestrator, admitted, node.stop.clone()));
+            node.links.spawn(link::keep(shared, node.transport.clone(), admitted, node.stop.clone()));
             first.push(admission);
         }
         for admission in first {

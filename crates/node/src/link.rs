@@ -1,4 +1,4 @@
-//! The link to one orchestrator: state up, probes down, again and again.
+//! The links to orchestrators: state up, probes down, again and again.
 
 use crate::state::{Link, Shared};
 use protocol::{
@@ -41,11 +41,10 @@ enum LinkError {
     Silent,
 }
 
-/// Keeps a link until `stop`, then says goodbye.
+/// Keeps a link to one orchestrator or another until `stop`, then says goodbye.
 pub(crate) async fn keep(
     shared: Arc<Shared>,
     transport: Transport,
-    orchestrator: OrchestratorAddress,
     admitted: oneshot::Sender<Admission>,
     stop: CancellationToken,
 ) {
@@ -58,6 +57,14 @@ pub(crate) async fn keep(
     };
     let mut retry_after = RETRY_AFTER_MIN;
     while !stop.is_cancelled() {
+        let Some(orchestrator) = shared.lock().homes.take() else {
+            // All that there are have a link.
+            tell(Admission::Unreachable);
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(transport::jittered(RETRY_AFTER_MAX)) => continue,
+            }
+        };
         let error = tokio::select! {
             // A link that is up ends by itself, with a goodbye.
             biased;
@@ -79,12 +86,17 @@ pub(crate) async fn keep(
             _ => Admission::Unreachable,
         });
         tracing::warn!(orchestrator = %orchestrator.id.short(), %error, "link down");
-        set_link(&shared, &orchestrator, Link { error: Some(error.to_string()), ..Link::default() });
+        let other = shared.update(|state| {
+            state.links.insert(orchestrator.id, Link { error: Some(error.to_string()), ..Link::default() });
+            state.homes.failed(orchestrator.id)
+        });
+        // Who has failed less is tried at once, but not by all nodes in the same moment.
+        let pause = if other { RETRY_AFTER_MIN } else { retry_after };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(jittered(retry_after)) => {}
+            () = tokio::time::sleep(transport::jittered(pause)) => {}
         }
-        retry_after = (retry_after * 2).min(RETRY_AFTER_MAX);
+        retry_after = if other { retry_after } else { (retry_after * 2).min(RETRY_AFTER_MAX) };
     }
 }
 
@@ -102,7 +114,8 @@ async fn establish(
     let connection = transport.connect(orchestrator.id, &orchestrator.addresses, ALPN).await?;
     let (mut sender, mut receiver) = connection.open_stream().await?;
     let ticket = &shared.config.ticket;
-    let hello = Hello { pool: ticket.pool, secret: ticket.secret, role: Role::Node };
+    let redemption = trust::redeem(ticket, shared.id, Role::Node);
+    let hello = Hello { pool: ticket.pool, secret: ticket.secret, redemption, role: Role::Node };
     sender.message(&hello, LIMIT).await?;
     let reply = tokio::time::timeout(WELCOME_TIME_MAX, receiver.message(LIMIT));
     match reply.await.map_err(|_| LinkError::Silent)?? {
@@ -117,13 +130,12 @@ async fn establish(
 
 fn welcome_to(shared: &Shared, orchestrator: &OrchestratorAddress, welcome: Welcome) {
     shared.update(|state| {
-        state.orchestrators = welcome.orchestrators;
+        state.orchestrators = welcome.orchestrators.iter().map(|orchestrator| orchestrator.id).collect();
+        state.homes.learn(&welcome.orchestrators);
+        state.homes.linked(orchestrator.id);
+        state.links.retain(|id, link| link.connected || state.orchestrators.contains(id));
         state.links.insert(orchestrator.id, Link { connected: true, ..Link::default() });
     });
-}
-
-fn set_link(shared: &Shared, orchestrator: &OrchestratorAddress, link: Link) {
-    shared.update(|state| state.links.insert(orchestrator.id, link));
 }
 
 /// Runs an established link; `Ok` after a goodbye.
@@ -185,11 +197,4 @@ async fn run(
         };
         sender.message(&message, LIMIT).await?;
     }
-}
-
-/// Between half and one and a half times `duration`, so that a pool does not come back all at once.
-fn jittered(duration: Duration) -> Duration {
-    let mut byte = [0; 1];
-    getrandom::fill(&mut byte).expect("the operating system has a random source");
-    duration.mul_f64(0.5 + f64::from(byte[0]) / 255.0)
 }

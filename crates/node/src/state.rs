@@ -2,6 +2,7 @@
 
 use crate::{
     NodeConfig,
+    homes::Homes,
     owner_hold::{self, OwnerHold},
     permits::UsedPermits,
     worker::WorkerHandle,
@@ -45,6 +46,8 @@ pub(crate) struct State {
     pub(crate) links: HashMap<NodeId, Link>,
     /// Machines whose permits hold.
     pub(crate) orchestrators: Vec<NodeId>,
+    /// Those that it is linked to, and those that it could be.
+    pub(crate) homes: Homes,
     pub(crate) used_permits: UsedPermits,
     pub(crate) worker_ended: bool,
     active_tasks: u32,
@@ -113,8 +116,9 @@ impl Shared {
         let state = State {
             worker: Worker::Starting,
             owner: OwnerHold::default(),
-            links: config.ticket.orchestrators.iter().map(|o| (o.id, Link::default())).collect(),
+            links: HashMap::new(),
             orchestrators: Vec::new(),
+            homes: Homes::new(config.key.id(), &config.ticket.orchestrators),
             used_permits: UsedPermits::default(),
             worker_ended: false,
             active_tasks: 0,

@@ -4,10 +4,6 @@
 //! cannot be shown, and so is not granted: a node that was admitted since, evidence that was agreed on since. And what the
 //! block says against a node holds, whatever else is known: an honest orchestrator grants nothing that clients refuse.
 
-mod alone;
-
-pub(crate) use alone::renew;
-
 use crate::live::Named;
 use protocol::{
     grant::{Refusal, RefusalKind, Tier},
@@ -67,6 +63,14 @@ impl Anchors {
     /// The block that is shown, if there is one yet.
     pub(crate) fn current(&self) -> Option<Arc<Anchored>> {
         self.0.borrow().clone()
+    }
+
+    /// Waits until the block that is shown says this, as it does soon after it became final.
+    pub(crate) async fn show(&self, says: impl Fn(&State) -> bool) {
+        let mut came = self.0.subscribe();
+        let shown = came.wait_for(|anchored| anchored.as_ref().is_some_and(|anchored| says(&anchored.state)));
+        // Where it takes longer, grants wait for it.
+        let _ = timeout(FIRST_TIME_MAX, shown).await;
     }
 
     /// Waits a moment for the first.

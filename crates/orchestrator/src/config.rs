@@ -1,8 +1,9 @@
 //! What an orchestrator needs to start, and why it does not.
 
-use crate::{SecretError, StoreError};
+use crate::FolderError;
 use protocol::{
-    ids::NodeId,
+    founding::Founding,
+    ids::{AccountId, NodeId, PoolId},
     link::{HEARTBEAT_MS_MAX, PROBE_MS_MAX},
 };
 use std::{path::PathBuf, time::Duration};
@@ -12,21 +13,24 @@ use trust::MachineKey;
 /// Settings of one orchestrator.
 #[derive(Debug, Clone)]
 pub struct OrchestratorConfig {
-    /// The SQLite file of the registry; made where there is none. `<store>.secret` beside it keeps the admission
-    /// secret.
-    pub store: PathBuf,
+    /// Where it keeps what was agreed on, and the line that leads into the pool; made where there is none.
+    pub folder: PathBuf,
     /// Where to listen. With port 0 the port of the last start is taken again, if it is free.
     pub listen: Listen,
     /// The orchestrator's identity: the same for the life of the pool.
     pub key: MachineKey,
+    /// The pool whose committee it takes part in. `None`: the one in the folder, or else a new one of its own.
+    pub founding: Option<Founding>,
+    /// Who owns a pool that is founded here; `None`: the orchestrator itself.
+    pub owner: Option<AccountId>,
     /// How long it waits for what.
     pub timings: Timings,
 }
 
 impl OrchestratorConfig {
     /// The usual timings.
-    pub fn new(store: PathBuf, listen: Listen, key: MachineKey) -> Self {
-        Self { store, listen, key, timings: Timings::default() }
+    pub fn new(folder: PathBuf, listen: Listen, key: MachineKey) -> Self {
+        Self { folder, listen, key, founding: None, owner: None, timings: Timings::default() }
     }
 }
 
@@ -86,28 +90,35 @@ impl Default for Timings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The store cannot be used.
+    /// The folder cannot be used.
     #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The admission secret cannot be used.
-    #[error(transparent)]
-    Secret(#[from] SecretError),
-    /// The store is another orchestrator's.
+    Folder(#[from] FolderError),
+    /// The folder is another orchestrator's.
     #[error(
-        "the pool in {} belongs to orchestrator {}: start with its key, or with another store",
-        store.display(),
+        "{} belongs to orchestrator {}: start with its key, or with another folder",
+        folder.display(),
         owner.short()
     )]
     OtherKey {
-        /// The store.
-        store: PathBuf,
+        /// The folder.
+        folder: PathBuf,
         /// Whose it is.
         owner: NodeId,
+    },
+    /// The folder is of another pool.
+    #[error("{} belongs to pool {}, and was to serve pool {}: choose another folder", folder.display(), kept.short(), asked.short())]
+    OtherPool {
+        /// The folder.
+        folder: PathBuf,
+        /// The pool in it.
+        kept: PoolId,
+        /// The pool that it was started for.
+        asked: PoolId,
     },
     /// The port cannot be had.
     #[error("{0}: choose another port, or 0 for any")]
     Listen(#[from] BindError),
-    /// The system gives no more threads.
-    #[error("cannot start a thread: {0}")]
-    Thread(std::io::Error),
+    /// It cannot take part in the pool's committee.
+    #[error(transparent)]
+    Committee(#[from] committee::StartError),
 }

@@ -1,6 +1,7 @@
 //! From observations to facts and scores: at the end of each period, and at the end of the process.
 
-use crate::{live::SLICE, shared::Shared, writer::WriteError};
+use crate::{live::SLICE, shared::Shared};
+use committee::SayError;
 use protocol::{
     grant::ModelRef,
     ids::{ModelDigest, NodeId},
@@ -33,13 +34,14 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 pub(crate) async fn write(shared: &Shared, at_the_end: bool) {
     let nodes = shared.observed().nodes();
     for slice in nodes.chunks(FACTS_AT_ONCE) {
+        share_out(shared, slice);
         let due = shared.observed().due(slice, at_the_end, shared.now());
         let facts = due.into_iter().map(|(node, epoch, observations)| Fact::Observed { node, epoch, observations });
-        // Handed in together, they are synced together.
-        let written = futures_util::future::join_all(facts.map(|fact| shared.writer.append(fact))).await;
+        // Handed in together, they are agreed on together.
+        let written = futures_util::future::join_all(facts.map(|fact| shared.say(vec![fact]))).await;
         for error in written.into_iter().filter_map(Result::err) {
             // A member may have been removed meanwhile.
-            if !matches!(error, WriteError::Rejected(_)) {
+            if !matches!(error, SayError::Rejected(_)) {
                 tracing::warn!(%error, "observations were not written");
                 return;
             }
@@ -48,13 +50,39 @@ pub(crate) async fn write(shared: &Shared, at_the_end: bool) {
     }
 }
 
+/// Of the nodes with a link here, those whose first home this is are ours to write.
+fn share_out(shared: &Shared, nodes: &[NodeId]) {
+    let firsts: Vec<(NodeId, bool)> = {
+        let gossip = shared.gossip();
+        nodes.iter().filter_map(|node| Some((*node, gossip.first_of_homes(*node)?))).collect()
+    };
+    let registry = shared.registry();
+    let mut observed = shared.observed();
+    for (node, is_first) in firsts {
+        let agreed = registry.observed_epoch(node).zip(registry.observations(node));
+        observed.set_ours(node, is_first, agreed, shared.now());
+    }
+}
+
+/// What is known of a node: of one that another observes, what was agreed on.
+fn seen_of(shared: &Shared, node: NodeId) -> Option<Observations> {
+    let is_ours = shared.gossip().is_first_home(node);
+    let observed = shared.observed().of(node).cloned();
+    if is_ours && observed.is_some() {
+        return observed;
+    }
+    let agreed = shared.registry().observations(node).cloned();
+    agreed.or(observed)
+}
+
 /// Scores every node against the pool's median, and tells matching.
 pub(crate) async fn rescore(shared: &Shared) {
-    let nodes = shared.observed().nodes();
+    let mut nodes = shared.observed().nodes();
+    nodes.extend(shared.live().remote());
     let mut seen: Vec<(NodeId, Observations)> = Vec::with_capacity(nodes.len());
     for slice in nodes.chunks(SLICE) {
-        let observed = shared.observed();
-        seen.extend(slice.iter().filter_map(|node| Some((*node, observed.of(*node)?.clone()))));
+        seen.extend(slice.iter().filter_map(|node| Some((*node, seen_of(shared, *node)?))));
+        tokio::task::yield_now().await;
     }
     let reference = reference(&shared.registry());
     let median = match reference {
@@ -76,7 +104,7 @@ pub(crate) async fn rescore(shared: &Shared) {
 /// The score of a node that has just come or was measured.
 pub(crate) fn score_one(shared: &Shared, node: NodeId) {
     let now = shared.now();
-    let Some(seen) = shared.observed().of(node).cloned() else { return };
+    let Some(seen) = seen_of(shared, node) else { return };
     let mut median = *shared.median();
     if median.model.is_none() || median.rates.prefill_milli == 0 {
         // The first that is measured is the measure.

@@ -8,7 +8,7 @@
 //!
 //! # async fn example() -> Result<(), orchestrator::StartError> {
 //! let key = MachineKey::generate();
-//! let config = OrchestratorConfig::new("pool.sqlite".into(), Listen::Loopback { port: 0 }, key);
+//! let config = OrchestratorConfig::new("pool".into(), Listen::Loopback { port: 0 }, key);
 //! let orchestrator = Orchestrator::start(config).await?;
 //! println!("join with {}", orchestrator.ticket());
 //! for row in orchestrator.nodes() {
@@ -18,14 +18,14 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What is agreed (members, models, what was observed of nodes) is a log of facts in SQLite; who is let in is written
-//! and synced before anybody is told, observations every few minutes. What is live (state of nodes, reservations, who
-//! waits) is in memory only, and comes back with the nodes. The admission secret is neither: it lies in a file of its
-//! own beside the store, `<store>.secret`, readable by the owner only.
+//! What is agreed (members, models, what was observed of nodes, credits) is what the pool's committee has made final, of
+//! which this orchestrator is a member, perhaps the only one: who is let in is final before anybody is told, observations
+//! every few minutes. What is live (state of nodes, reservations, who waits) is in memory only, and comes back with the
+//! nodes. The admission secret is neither: it lies in a file of its own, readable by the owner only.
 //!
 //! Invariants:
 //! * a machine that was welcomed is a member after any crash, and needs no secret again;
-//! * the same store gives the same pool, and the same ticket unless the port was taken meanwhile;
+//! * the same folder gives the same pool, and the same ticket unless the port was taken meanwhile;
 //! * nothing is believed of a node's identity but its own signed evidence, of its speed but what was measured, and of a
 //!   report but the probe that follows it;
 //! * no client alone can have a node ejected, and a node that fails everything gets at most five tasks of one client;
@@ -39,6 +39,8 @@ mod clients;
 mod clock;
 mod config;
 mod epochs;
+mod folder;
+mod gossip;
 mod grudges;
 mod issued;
 mod link;
@@ -49,15 +51,12 @@ mod metrics;
 mod observed;
 mod orchestrator;
 mod outcomes;
-mod secret;
+mod peers;
 mod shared;
-mod store;
 mod vetting;
-mod writer;
 
+pub use committee::{SayError, Standing, StartError as CommitteeError, Votes};
 pub use config::{Measure, OrchestratorConfig, StartError, Timings};
+pub use folder::FolderError;
 pub use metrics::Metrics;
 pub use orchestrator::Orchestrator;
-pub use secret::SecretError;
-pub use store::StoreError;
-pub use writer::WriteError;

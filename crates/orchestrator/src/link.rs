@@ -3,41 +3,91 @@
 mod client;
 mod node;
 
-use crate::{clients::ClientLink, shared::Shared, writer::WriteError};
+use crate::{clients::ClientLink, peers::Peers, shared::Shared};
+use committee::SayError;
 use node::NodeLink;
 use protocol::{
     ids::NodeId,
     limits::{self, LINK_MESSAGE_BYTES_MAX},
     link::{Denied, Hello, HelloReply, Role, Welcome},
+    peer,
 };
-use registry::{Fact, Rejection};
+use registry::{Fact, Rejection, State, keys};
 use std::{sync::Arc, time::Duration};
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use transport::{Connection, Incoming, Receiver, Sender, Transport};
 
 /// A peer that does not take what it is sent for this long is given up.
 const SEND_TIME_MAX: Duration = Duration::from_secs(2);
 
+/// Who knocks before this orchestrator has taken its place in the committee waits; other orchestrators do not.
+pub(crate) struct Door {
+    pub(crate) peers: Arc<Peers>,
+    pub(crate) shared: watch::Receiver<Option<Arc<Shared>>>,
+    pub(crate) tasks: TaskTracker,
+    pub(crate) stop: CancellationToken,
+}
+
 /// Lets machines in until the transport closes.
-pub(crate) async fn accept(shared: Arc<Shared>, transport: Transport) {
+pub(crate) async fn accept(door: Door, transport: Transport) {
     let links = Arc::new(Semaphore::new(limits::LINKS_MAX));
     let strangers = Arc::new(Semaphore::new(limits::LINKS_UNADMITTED_MAX));
-    while let Some(incoming) = transport.accept().await {
+    while let Some(Some(incoming)) = door.stop.run_until_cancelled(transport.accept()).await {
         let room = (Arc::clone(&links).try_acquire_owned(), Arc::clone(&strangers).try_acquire_owned());
         let (Ok(link), Ok(stranger)) = room else {
-            shared.counters.links_refused.count();
+            if let Some(shared) = &*door.shared.borrow() {
+                shared.counters.links_refused.count();
+            }
             incoming.refuse();
             continue;
         };
-        let owner = Arc::clone(&shared);
-        shared.spawn(async move {
-            let admitted = admit(&owner, incoming).await;
-            drop(stranger);
-            if let Some(admitted) = admitted {
-                serve(&owner, admitted).await;
-            }
-            drop(link);
+        let (peers, shared, stop) = (Arc::clone(&door.peers), door.shared.clone(), door.stop.clone());
+        door.tasks.spawn(async move {
+            // Either way it is over.
+            let _ = stop.run_until_cancelled_owned(let_in(peers, shared, incoming, (link, stranger))).await;
         });
+    }
+}
+
+/// Serves one connection from the handshake to its end. It has a place among all, and at first one among strangers.
+async fn let_in(
+    peers: Arc<Peers>,
+    mut shared: watch::Receiver<Option<Arc<Shared>>>,
+    incoming: Incoming,
+    (_link, stranger): (OwnedSemaphorePermit, OwnedSemaphorePermit),
+) {
+    let connection = match incoming.handshake().await {
+        Ok(connection) => connection,
+        Err(error) => {
+            if let Some(shared) = &*shared.borrow() {
+                shared.counters.handshakes_failed.count();
+            }
+            tracing::debug!(%error, "a connection came to nothing");
+            return;
+        }
+    };
+    if connection.alpn() == peer::ALPN {
+        drop(stranger);
+        if peers.is_peer(connection.remote()) {
+            peers.accepted(connection);
+        } else {
+            connection.close("no orchestrator of this pool");
+        }
+        return;
+    }
+    let shared = match shared.wait_for(Option::is_some).await {
+        Ok(shared) => Arc::clone(shared.as_ref().expect("waited for")),
+        // It ends before it has begun.
+        Err(_) => return,
+    };
+    let admitted = admit(&shared, connection).await;
+    drop(stranger);
+    if let Some(admitted) = admitted {
+        serve(&shared, admitted).await;
     }
 }
 
@@ -66,16 +116,16 @@ async fn serve(shared: &Arc<Shared>, admitted: Admitted) {
     }
 }
 
-async fn admit(shared: &Arc<Shared>, incoming: Incoming) -> Option<Admitted> {
-    let Ok(introduced) = timeout(shared.timings.hello_max, introduce(shared, incoming)).await else {
-        // What there was of a connection has been dropped, and so closed.
+async fn admit(shared: &Arc<Shared>, connection: Connection) -> Option<Admitted> {
+    let Ok(Some((mut sender, receiver, hello))) = timeout(shared.timings.hello_max, introduce(&connection)).await
+    else {
         shared.counters.hellos_missing.count();
+        connection.close("the first message of a link is a hello");
         return None;
     };
-    let (connection, mut sender, receiver, hello) = introduced?;
     match decide(shared, &connection, &hello).await {
         Ok(place) => {
-            let welcome = Welcome { orchestrators: shared.registry().orchestrators().to_vec() };
+            let welcome = Welcome { orchestrators: shared.peers.committee() };
             shared.counters.admitted.count();
             send_reply(&mut sender, &HelloReply::Welcome(welcome)).await.ok()?;
             Some(Admitted { connection, sender, receiver, place })
@@ -101,32 +151,19 @@ async fn admit(shared: &Arc<Shared>, incoming: Incoming) -> Option<Admitted> {
     }
 }
 
-/// The handshake and the first message.
-async fn introduce(shared: &Shared, incoming: Incoming) -> Option<(Connection, Sender, Receiver, Hello)> {
-    let connection = match incoming.handshake().await {
-        Ok(connection) => connection,
-        Err(error) => {
-            shared.counters.handshakes_failed.count();
-            tracing::debug!(%error, "a connection came to nothing");
-            return None;
-        }
-    };
-    if let Some((sender, mut receiver)) = connection.accept_stream().await
-        && let Ok(Some(hello)) = receiver.message(limits::HELLO_BYTES_MAX).await
-    {
-        return Some((connection, sender, receiver, hello));
-    }
-    shared.counters.hellos_missing.count();
-    connection.close("the first message of a link is a hello");
-    None
+/// The first message.
+async fn introduce(connection: &Connection) -> Option<(Sender, Receiver, Hello)> {
+    let (sender, mut receiver) = connection.accept_stream().await?;
+    let hello = receiver.message(limits::HELLO_BYTES_MAX).await.ok()??;
+    Some((sender, receiver, hello))
 }
 
 enum Turned {
     Away(Denied),
-    Failed(WriteError),
+    Failed(SayError),
 }
 
-/// Who may come in: members of the pool, and whoever knows its secret, who is a member from then on.
+/// Who may come in: members of the pool, and whoever knows its secret or has an invite, who is a member from then on.
 async fn decide(shared: &Arc<Shared>, connection: &Connection, hello: &Hello) -> Result<Place, Turned> {
     let (node, role) = (connection.remote(), hello.role);
     if hello.pool != shared.pool {
@@ -134,18 +171,18 @@ async fn decide(shared: &Arc<Shared>, connection: &Connection, hello: &Hello) ->
     }
     let has_role = {
         let registry = shared.registry();
-        let known = registry.is_member(node) || hello.secret.as_ref().is_some_and(|secret| registry.admits(secret));
-        if !known {
-            return Err(Turned::Away(Denied::NotAdmitted));
-        }
         registry.member(node).is_some_and(|member| member.has_role(role))
     };
     if !has_role {
-        record(shared, node, role).await?;
+        record(shared, admitting(shared, node, hello).ok_or(Turned::Away(Denied::NotAdmitted))?).await?;
         // A fact may be agreed on and not admit yet: where the pool's policy wants an approval first.
-        if !shared.registry().member(node).is_some_and(|member| member.has_role(role)) {
-            return Err(Turned::Away(Denied::NotAdmitted));
+        match shared.registry().member(node) {
+            Some(member) if member.has_role(role) => {}
+            Some(member) if member.is_pending => return Err(Turned::Away(Denied::AwaitsApproval)),
+            _ => return Err(Turned::Away(Denied::NotAdmitted)),
         }
+        let has_role = |state: &State| state.read(&keys::member(node)).is_some_and(|member| member.has_role(role));
+        shared.anchors.show(has_role).await;
     }
     let place = match role {
         Role::Node => NodeLink::enter(shared, connection).map(Place::Node),
@@ -154,13 +191,24 @@ async fn decide(shared: &Arc<Shared>, connection: &Connection, hello: &Hello) ->
     place.ok_or(Turned::Away(Denied::Full))
 }
 
-/// Makes it a member, on the disk before it hears of it.
-async fn record(shared: &Shared, node: NodeId, role: Role) -> Result<(), Turned> {
-    let fact = Fact::MemberAdmitted { node, role, at_unix_ms: shared.now().unix_ms };
-    match shared.writer.append(fact).await {
+/// What makes this machine a member in the role that it comes in; `None` where nothing does.
+fn admitting(shared: &Shared, node: NodeId, hello: &Hello) -> Option<Fact> {
+    let registry = shared.registry();
+    if registry.is_member(node) || hello.secret.as_ref().is_some_and(|secret| registry.admits(secret)) {
+        return Some(Fact::MemberAdmitted { node, role: hello.role, at_unix_ms: shared.now().unix_ms });
+    }
+    let redemption = hello.redemption.clone()?;
+    let said = redemption.decode_unverified().ok()?;
+    // Whether the invite holds is decided when the fact is applied: two that use one invite come in some order.
+    (said.node == node && said.role == hello.role).then_some(Fact::Joined { redemption })
+}
+
+/// Makes it a member: agreed on before it hears of it.
+async fn record(shared: &Shared, fact: Fact) -> Result<(), Turned> {
+    match shared.say(vec![fact]).await {
         Ok(_) => Ok(()),
-        Err(WriteError::Rejected(Rejection::MembersFull)) => Err(Turned::Away(Denied::Full)),
-        Err(WriteError::Rejected(_)) => Err(Turned::Away(Denied::NotAdmitted)),
+        Err(SayError::Rejected(Rejection::MembersFull)) => Err(Turned::Away(Denied::Full)),
+        Err(SayError::Rejected(_)) => Err(Turned::Away(Denied::NotAdmitted)),
         Err(error) => Err(Turned::Failed(error)),
     }
 }

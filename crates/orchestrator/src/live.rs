@@ -5,38 +5,40 @@
 mod arriving;
 mod entry;
 mod grant;
+mod links;
 mod own;
 mod ready;
 mod view;
+mod words;
 
 pub(crate) use entry::Worker;
 #[cfg(test)]
 pub(crate) use grant::Reachable;
 pub(crate) use grant::{Drawn, Granted, Named, Tried, explain_avoided};
+pub(crate) use links::Word;
 pub(crate) use own::{Due, OwnTasks, Wish};
 
 use crate::vetting::Vetted;
 use arriving::Shares;
-use entry::{Entry, Link, Offer, Rated};
+use entry::{Entry, Offer};
 use protocol::{
     hold::Hold,
     ids::{ModelDigest, NodeId},
     limits,
-    link::ToNode,
 };
 use ready::Ready;
-use scheduler::{Ended, Fleet, LiveNode, Now, Presence, RESERVED_MS, Record};
-use std::collections::{BTreeMap, BTreeSet};
-use tokio::sync::mpsc;
-use transport::Connection;
+use scheduler::{Ended, Fleet, LiveNode, Now, RESERVED_MS, Record};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+use tokio::sync::Notify;
 use trust::{observations::Observations, score::Attestation};
 
 /// How long a node that is gone stays on the list, with its reason.
 const GONE_KEPT_MS: u64 = 24 * 60 * 60 * 1000;
 /// A task that fails so soon after its machine went failed because of that.
 const DEPARTURE_MS: u64 = 6_000;
-/// How long a node that failed a probe comes after the others.
-const DOUBTED_MS: u64 = 30_000;
 /// How long a node comes after the others that said no though it seemed to have a place.
 const REFUSED_MS: u64 = 500;
 /// Models that one node is the first to bring: a share of those that a pool can have.
@@ -52,7 +54,12 @@ pub(crate) struct Live {
     shares: Shares,
     // Those without a link, the longest gone first.
     gone: BTreeSet<(u64, NodeId)>,
+    // Those that others speak for.
+    remote: BTreeSet<NodeId>,
     routable: usize,
+    // Nodes of which other orchestrators may have to be told, and the signal that it is urgent.
+    changed: BTreeSet<NodeId>,
+    news: Arc<Notify>,
     // One sequence for links, probes and our own tasks.
     last_number: u64,
 }
@@ -68,84 +75,17 @@ pub(crate) struct Known {
     pub(crate) session_since_steady_ms: u64,
 }
 
-/// A probe on its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Probe {
-    node: NodeId,
-    number: u64,
-}
-
 impl Live {
     fn number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number
     }
 
-    /// A node has a link; one that it had before is replaced. Returns the link's number. `known`: what was observed of
-    /// it before.
-    pub(crate) fn link(
-        &mut self,
-        node: NodeId,
-        connection: Connection,
-        outgoing: mpsc::Sender<ToNode>,
-        known: &Known,
-        now: Now,
-        silence_max_ms: u64,
-    ) -> Result<u64, NoRoom> {
-        let seen = &known.seen;
-        if !self.nodes.contains_key(&node) && self.nodes.len() >= limits::NODES_MAX {
-            let (_, gone) = self.gone.first().copied().ok_or(NoRoom)?;
-            self.remove(gone);
-        }
-        let number = self.number();
-        let entry = self.nodes.entry(node).or_insert_with(|| Entry {
-            since_unix_ms: now.unix_ms,
-            standing: Some(Hold::Starting.code()),
-            ..Entry::default()
-        });
-        if let Some(old) = entry.link.replace(Link { number, connection, outgoing, probe: None }) {
-            old.connection.close("replaced by a newer link of this machine");
-            // It restarted before anybody noticed that it had gone: what it had is lost all the same.
-            entry.departed_steady_ms = Some(now.steady_ms);
-        }
-        if let Some(since) = entry.gone_unix_ms.take() {
-            self.gone.remove(&(since, node));
-        }
-        entry.offers.clear();
-        entry.end_own();
-        for (model, rates) in &seen.rates {
-            if entry.rated_mut(*model).is_none() {
-                let (model, rates, at_steady_ms) = (*model, *rates, now.steady_ms);
-                entry.rated.push(Rated { model, rates, program: None, at_steady_ms, contradictions: 0 });
-            }
-        }
-        self.settle_all(node, now);
-        // What became of its tasks outlives the link.
-        let mut live = match self.fleet.get(node) {
-            Some(known) => LiveNode { records: known.records.clone(), ..LiveNode::new(node, now) },
-            None => fresh(node, seen, now),
-        };
-        live.attestation = trust::score::Attestation::Vouched;
-        live.session_since_steady_ms = known.session_since_steady_ms;
-        live.hazard = trust::survival::Hazard::at(&seen.sessions, now.unix_ms);
-        if seen.network.samples > 0 {
-            live.rtt_us = seen.network.rtt_us;
-        }
-        live.silent_from_steady_ms = now.steady_ms.saturating_add(silence_max_ms);
-        self.fleet.insert(live, now);
-        self.note(node, now);
-        Ok(number)
-    }
-
-    /// The entry of a link that still counts.
-    fn of_link(&mut self, node: NodeId, link: u64) -> Option<&mut Entry> {
-        self.nodes.get_mut(&node).filter(|entry| entry.link.as_ref().is_some_and(|own| own.number == link))
-    }
-
     /// Changes what matching knows of a node, and what follows from it.
     fn change(&mut self, node: NodeId, now: Now, change: impl FnOnce(&mut LiveNode)) {
         self.fleet.update(node, now, change);
         self.note(node, now);
+        self.touch(node);
     }
 
     /// Brings up to date how a node stands, and what is counted.
@@ -158,62 +98,31 @@ impl Live {
         let routable = entry.is_routable();
         let counted = std::mem::replace(&mut entry.counted, routable);
         self.routable = self.routable + usize::from(entry.counted) - usize::from(counted);
+        if counted != routable && entry.direct().is_some() {
+            self.changed.insert(node);
+            self.news.notify_one();
+        }
         hold
-    }
-
-    /// A link is gone. Whether it was the one that counted, and the node had said goodbye.
-    pub(crate) fn unlink(&mut self, node: NodeId, link: u64, now: Now) -> Option<bool> {
-        let entry = self.of_link(node, link)?;
-        entry.link = None;
-        entry.gone_unix_ms = Some(now.unix_ms);
-        entry.end_own();
-        self.gone.insert((now.unix_ms, node));
-        self.settle_all(node, now);
-        let left = self.fleet.get(node).is_some_and(|live| live.presence == Presence::Left);
-        self.change(node, now, |live| {
-            live.probing = false;
-            if live.presence == Presence::Linked {
-                live.presence = Presence::Lost;
-            }
-        });
-        Some(left)
-    }
-
-    /// Removes a node for good.
-    pub(crate) fn forget(&mut self, node: NodeId) {
-        if let Some(link) = self.remove(node).and_then(|entry| entry.link) {
-            link.connection.close("removed from the pool");
-        }
-    }
-
-    fn remove(&mut self, node: NodeId) -> Option<Entry> {
-        let mut entry = self.nodes.remove(&node)?;
-        entry.end_own();
-        for arriving in entry.arrivals.all() {
-            self.shares.settled(arriving.client, false, 0);
-        }
-        if let Some(since) = entry.gone_unix_ms {
-            self.gone.remove(&(since, node));
-        }
-        self.ready.change(&entry.parts, &[]);
-        self.routable -= usize::from(entry.counted);
-        self.fleet.remove(node);
-        Some(entry)
     }
 
     /// A node said how it is. After its goodbye nothing counts.
     pub(crate) fn state(&mut self, node: NodeId, link: u64, vetted: Vetted, now: Now, silence_max_ms: u64) {
-        let Some(before) = self.fleet.get(node).filter(|live| live.presence == Presence::Linked) else { return };
+        if self.is_linked(node) && self.of_link(node, link).is_some() {
+            self.said(node, vetted, now.steady_ms.saturating_add(silence_max_ms), now);
+        }
+    }
+
+    /// A node, or who speaks for it, said how it is.
+    fn said(&mut self, node: NodeId, vetted: Vetted, silent_from_steady_ms: u64, now: Now) {
+        let Some(before) = self.fleet.get(node) else { return };
         let tasks_before: Vec<_> = before.workers.iter().map(|worker| (worker.model, worker.active_tasks)).collect();
-        let Some(entry) = self.of_link(node, link) else { return };
-        entry.label = vetted.label;
-        entry.addresses = vetted.addresses;
+        let Some(entry) = self.nodes.get_mut(&node) else { return };
+        let offers: Vec<Offer> = vetted.workers.iter().map(Offer::of).collect();
+        entry.set_profile(vetted.label, vetted.addresses, offers);
         entry.active_tasks = vetted.active_tasks;
-        entry.offers.clear();
         let mut workers = Vec::with_capacity(vetted.workers.len());
         let mut seen = Vec::new();
-        for Worker { mut live, evidence, context_tokens, chat, writes, bytes } in vetted.workers {
-            entry.offers.push(Offer { model: live.model, evidence, context_tokens, chat, writes });
+        for Worker { mut live, bytes, .. } in vetted.workers {
             live.active_tasks = entry.others_tasks(live.model, live.active_tasks);
             live.rates = entry.rates(live.model, bytes);
             let before = tasks_before.iter().find(|(model, _)| *model == live.model).map_or(0, |(_, tasks)| *tasks);
@@ -231,7 +140,7 @@ impl Live {
         self.change(node, now, |live| {
             live.hold = vetted.hold;
             live.workers = workers;
-            live.silent_from_steady_ms = now.steady_ms.saturating_add(silence_max_ms);
+            live.silent_from_steady_ms = silent_from_steady_ms;
         });
     }
 
@@ -239,53 +148,6 @@ impl Live {
     pub(crate) fn standing(&self, node: NodeId, now: Now) -> Option<Hold> {
         let hold = self.fleet.get(node).and_then(|live| scheduler::standing(live, now));
         hold.filter(|hold| !matches!(hold, Hold::Full { .. } | Hold::Unproven))
-    }
-
-    /// A node answered a probe.
-    pub(crate) fn alive(&mut self, node: NodeId, link: u64, number: u64, now: Now, silence_max_ms: u64) {
-        let Some(entry) = self.of_link(node, link) else { return };
-        let own = entry.link.as_mut().expect("found by its link");
-        let answered = own.probe == Some(number);
-        if answered {
-            own.probe = None;
-        }
-        self.change(node, now, |live| {
-            live.probing &= !answered;
-            live.silent_from_steady_ms = now.steady_ms.saturating_add(silence_max_ms);
-        });
-    }
-
-    /// A node goes.
-    pub(crate) fn goodbye(&mut self, node: NodeId, link: u64, now: Now) {
-        if let Some(entry) = self.of_link(node, link) {
-            entry.end_own();
-            self.change(node, now, |live| live.presence = Presence::Left);
-        }
-    }
-
-    /// Asks a node for a sign of life; `None` where it has been asked already, or has no link.
-    pub(crate) fn probe(&mut self, node: NodeId, now: Now) -> Option<Probe> {
-        let number = self.number();
-        self.fleet.get(node).filter(|live| live.presence == Presence::Linked)?;
-        let link = self.nodes.get_mut(&node)?.link.as_mut().filter(|link| link.probe.is_none())?;
-        link.probe = Some(number);
-        // Where the queue is full the node does not read, and fails the probe rightly.
-        let _ = link.outgoing.try_send(ToNode::Probe { probe: number });
-        self.change(node, now, |live| live.probing = true);
-        Some(Probe { node, number })
-    }
-
-    /// The time for an answer is over. Whether the node failed.
-    pub(crate) fn probe_over(&mut self, probe: Probe, now: Now) -> bool {
-        let Some(entry) = self.nodes.get_mut(&probe.node) else { return false };
-        let Some(link) = entry.link.as_mut().filter(|link| link.probe == Some(probe.number)) else { return false };
-        link.probe = None;
-        self.change(probe.node, now, |live| {
-            live.probing = false;
-            live.silent_from_steady_ms = now.steady_ms;
-            live.doubted_until_steady_ms = now.steady_ms + DOUBTED_MS;
-        });
-        true
     }
 
     /// A node said no to a task though it seemed to have a place: others first, for a moment.
@@ -362,15 +224,6 @@ impl Live {
         });
         ejected
     }
-}
-
-/// A node that was never here, with what was agreed on about it before.
-fn fresh(node: NodeId, seen: &Observations, now: Now) -> LiveNode {
-    let mut live = LiveNode::new(node, now);
-    for (model, _) in &seen.rates {
-        live.records.set(*model, Record::from_results(&seen.results));
-    }
-    live
 }
 
 #[cfg(test)]

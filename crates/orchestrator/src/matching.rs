@@ -50,7 +50,6 @@ pub(crate) async fn answer(
     mut request: MatchRequest,
     gone: impl Future<Output = ()>,
 ) -> Option<MatchReply> {
-    anchor::renew(shared);
     if let Err(refusal) = shared.anchors.first().await {
         return Some(refused(shared, refusal));
     }
@@ -187,7 +186,6 @@ async fn wait(
 
 /// The grant that a client gets. Its permits are remembered, so that their outcomes are believed.
 fn signed(shared: &Shared, client: NodeId, request: &MatchRequest, granted: Granted) -> Result<Grant, Refusal> {
-    anchor::renew(shared);
     let now = shared.now();
     let Some(anchored) = shared.anchors.current() else {
         shared.live().unused(client, request.task, &granted, now);

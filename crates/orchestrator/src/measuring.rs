@@ -12,7 +12,8 @@
 //!   audits are ([`client::canary_prompts`]). A measurement does not: its prompts and lengths are made to be timed.
 //!   What completed tasks show corrects it.
 //!
-//! A measurement that was agreed on before a restart is believed until it is made again.
+//! A measurement that was agreed on before a restart is believed until it is made again. Of a pool's orchestrators, a
+//! node's first home measures and tries it ([`crate::gossip`]).
 
 mod own;
 mod prompt;
@@ -24,7 +25,7 @@ pub(crate) use own::Target;
 
 use crate::{
     clock::{self, millis},
-    epochs,
+    epochs, gossip,
     live::{Due, OwnTasks, Wish},
     outcomes,
     shared::Shared,
@@ -62,9 +63,14 @@ impl Agenda {
     }
 }
 
-/// Asks for a trial or a measurement, when there is time for it.
+/// Asks for a trial or a measurement, when there is time for it. Nodes are tried by their first home.
 pub(crate) fn wish(shared: &Shared, node: NodeId, model: ModelDigest, wish: Wish) {
-    if shared.timings.measure.is_some() {
+    let is_first_home = shared.gossip().is_first_home(node);
+    if !is_first_home {
+        if wish == Wish::Try {
+            gossip::doubt(shared, node, Some(model));
+        }
+    } else if shared.timings.measure.is_some() {
         shared.agenda().add((node, model, wish));
     }
 }
@@ -125,6 +131,14 @@ fn look(shared: &Shared, due: Due) {
         let (unmeasured, last) = live.unmeasured(after, due, now);
         (unmeasured, last, live.tries_due(now, AT_ONCE_MAX[Wish::Try as usize]))
     };
+    let is_own = |(node, _): &(NodeId, ModelDigest)| shared.gossip().is_first_home(*node);
+    let (tries, others): (Vec<_>, Vec<_>) = tries.into_iter().partition(is_own);
+    let unmeasured: Vec<_> = unmeasured.into_iter().filter(is_own).collect();
+    for (node, model) in others {
+        // It does not stay in front of those that are tried here.
+        shared.live().handed_on(node, model, now);
+        gossip::doubt(shared, node, Some(model));
+    }
     let mut agenda = shared.agenda();
     agenda.looked_at = last;
     tries.into_iter().for_each(|(node, model)| agenda.add((node, model, Wish::Try)));

@@ -9,8 +9,10 @@ macro_rules! counters {
         #[non_exhaustive]
         pub struct Metrics {
             $($(#[$doc])* pub $name: u64,)*
-            /// Nodes with a link, now.
+            /// Nodes with a link here, now.
             pub nodes_linked: u64,
+            /// Nodes that other orchestrators speak for, now.
+            pub nodes_remote: u64,
             /// Nodes that get work, now.
             pub nodes_routable: u64,
             /// Clients with a link, now.
@@ -120,4 +122,10 @@ counters! {
     probes,
     /// Probes that were not answered in time.
     probes_failed,
+    /// Messages of other orchestrators that are none.
+    gossip_malformed,
+    /// Machines that other orchestrators spoke of, and that are no nodes of the pool.
+    gossip_refused,
+    /// Nodes that other orchestrators asked to look after.
+    doubts,
 }

@@ -52,6 +52,8 @@ struct Watched {
     believed: HashMap<NodeId, u32>,
     // Clients whose audits it passed in this epoch.
     vouching: HashSet<NodeId>,
+    // Whether it is ours to write: this orchestrator is the node's first home, or was when it departed.
+    ours: bool,
 }
 
 struct Session {
@@ -84,6 +86,7 @@ impl Watched {
             packets: (0, 0),
             believed: HashMap::new(),
             vouching: HashSet::new(),
+            ours: true,
         };
         new.fade(now);
         new
@@ -141,6 +144,20 @@ impl Observed {
         watched.note_session(now, away);
         watched.session = Some(Session { began_steady_ms: now.steady_ms, noted_age_ms: 0, away_steady_ms: None });
         Known { seen: watched.seen.clone(), session_since_steady_ms: now.steady_ms }
+    }
+
+    /// Whether a node is ours to write, now that it has these homes. Where it becomes ours, what another wrote meanwhile
+    /// is gone on from: it has heard more of the node.
+    pub(crate) fn set_ours(&mut self, node: NodeId, ours: bool, agreed: Option<(u64, &Observations)>, now: Now) {
+        let Some(watched) = self.nodes.get_mut(&node) else { return };
+        let before = std::mem::replace(&mut watched.ours, ours);
+        if let (false, true, Some((number, seen))) = (before, ours, agreed) {
+            (watched.seen, watched.epoch) = (seen.clone(), epoch(number.saturating_mul(1000)));
+            watched.fade(now);
+            if let Some(session) = &mut watched.session {
+                session.noted_age_ms = session.age_ms(now.steady_ms);
+            }
+        }
     }
 
     /// Its link is gone; `left`: it said goodbye.
@@ -233,7 +250,7 @@ impl Observed {
         self.nodes.keys().copied().collect()
     }
 
-    /// What is to be written of these nodes, and under which number: what happened, and once an epoch, or `at_the_end`,
+    /// What is ours to write of these nodes, and under which number: what happened, and once an epoch, or `at_the_end`,
     /// what only went on. Nodes that have gone are forgotten with it.
     pub(crate) fn due(&mut self, nodes: &[NodeId], at_the_end: bool, now: Now) -> Vec<(NodeId, u64, Observations)> {
         let mut due = Vec::new();
@@ -244,7 +261,9 @@ impl Observed {
             let departed = away.filter(|away| now.steady_ms.saturating_sub(*away) > AWAY_MS_MAX);
             watched.note_session(now, departed);
             if watched.changed || at_the_end || watched.written != Some(watched.epoch) {
-                due.push((*node, number(now.unix_ms), watched.seen.clone()));
+                if watched.ours {
+                    due.push((*node, number(now.unix_ms), watched.seen.clone()));
+                }
                 (watched.changed, watched.written) = (false, Some(watched.epoch));
             }
             if watched.session.is_none() {
@@ -289,6 +308,25 @@ mod tests {
         observed.linked(NODE, Some((due[0].1, &due[0].2)), at(3 * HOUR_MS));
         observed.unlinked(NODE, true, at(3 * HOUR_MS + 1));
         assert_eq!(observed.of(NODE).unwrap().sessions.total().0, 2000, "a goodbye is one at once");
+    }
+
+    #[test]
+    fn what_is_another_s_to_write_is_gone_on_from_when_it_becomes_ours() {
+        let (mut first, mut second) = (Observed::default(), Observed::default());
+        first.linked(NODE, None, at(0));
+        second.linked(NODE, None, at(0));
+        second.set_ours(NODE, false, None, at(0));
+        let rates = Rates { prefill_milli: 1_000, decode_milli: [500, 0, 0, 0] };
+        first.measured(NODE, MODEL, rates);
+        second.canary(NODE, false);
+        let agreed = first.due(&[NODE], false, at(1_000)).remove(0);
+        assert!(second.due(&[NODE], true, at(1_000)).is_empty(), "nothing is written twice");
+        second.set_ours(NODE, true, Some((agreed.1, &agreed.2)), at(2_000));
+        let later = second.due(&[NODE], true, at(3_000)).remove(0);
+        assert_eq!(later.2.rates(MODEL), Some(&rates));
+        second.set_ours(NODE, false, None, at(3_000));
+        second.unlinked(NODE, true, at(4_000));
+        assert!(second.due(&[NODE], false, at(5_000)).is_empty() && second.of(NODE).is_none(), "and forgotten");
     }
 
     #[test]

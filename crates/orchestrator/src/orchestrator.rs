@@ -1,38 +1,43 @@
 //! Start, stop, and what can be asked in between.
 
 use crate::{
-    OrchestratorConfig, StartError, WriteError,
+    OrchestratorConfig, StartError,
     anchor::Anchors,
     clients::Clients,
     clock::{self, Clock},
-    epochs, link,
+    epochs,
+    folder::{Folder, Own},
+    gossip::{self, Exchange},
+    link,
     live::Live,
     matching, measuring,
     metrics::{Counters, Metrics},
-    secret::{self, SecretError},
+    peers::Peers,
     shared::{Shared, States},
-    store::Store,
-    writer::Writer,
 };
+use committee::{Member, MemberConfig, SayError};
+use consensus::Network;
 use protocol::{
+    founding::{Founding, Seat},
+    genesis::Genesis,
     ids::NodeId,
-    link::{ALPN, ModelOffer, NodeRow},
+    link::{self as wire, ModelOffer, NodeRow},
+    peer,
     ticket::{OrchestratorAddress, Ticket},
 };
-use registry::{Fact, Genesis, Registry};
+use registry::Fact;
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    path::Path,
-    sync::{Arc, Mutex, RwLock},
-    thread::JoinHandle,
+    sync::{Arc, Mutex},
     time::Duration,
 };
+use tokio::sync::watch;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
 };
 use transport::{BindError, Boxed, Listen, Transport};
-use zeroize::Zeroizing;
 
 /// How often it is noted who fell silent. Matching itself never waits for it.
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
@@ -42,68 +47,105 @@ const PORT_TRY_EVERY: Duration = Duration::from_millis(50);
 /// At the end, those who wait for a place are told within this time.
 const ANSWERS_TIME_MAX: Duration = Duration::from_secs(1);
 
+/// At the end, what was observed last is agreed on within this time.
+const LAST_FACTS_TIME_MAX: Duration = Duration::from_secs(3);
+/// Protocols that it speaks.
+const ALPNS: [&[u8]; 2] = [wire::ALPN, peer::ALPN];
+
 /// A running orchestrator. Dropping it stops it too, without waiting for the end.
 pub struct Orchestrator {
     shared: Arc<Shared>,
     transport: Transport,
-    secret: Zeroizing<[u8; 32]>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    founding: Founding,
+    _folder: Folder,
     _stop: DropGuard,
 }
 
 impl Orchestrator {
-    /// Opens the store, or founds a pool in a new one, and lets machines in.
+    /// Takes part in the committee of the pool in its folder, or founds a pool in a new one, and lets machines in.
     pub fn start(config: OrchestratorConfig) -> Boxed<'static, Result<Self, StartError>> {
         Box::pin(Self::start_parts(config))
     }
 
+    /// Where an orchestrator with this configuration will listen, so that a pool can be founded of several: the port is
+    /// chosen now, and kept.
+    pub fn seat(config: OrchestratorConfig) -> Boxed<'static, Result<Seat, StartError>> {
+        Box::pin(async move {
+            let (folder, port) = blocking({
+                let config = config.clone();
+                move || take(&config)
+            })
+            .await?;
+            let transport = bind(&config.key, config.listen, port).await?;
+            let own = Own { id: config.key.id(), port: Some(transport.port()) };
+            blocking(move || folder.set_own(own)).await?;
+            let seat = Seat(OrchestratorAddress { id: transport.id(), addresses: addresses(&transport) });
+            transport.close().await;
+            Ok(seat)
+        })
+    }
+
     async fn start_parts(config: OrchestratorConfig) -> Result<Self, StartError> {
-        let OrchestratorConfig { store: path, listen, key, timings } = config;
-        let id = key.id();
-        let (mut opened, port) = blocking(move || {
-            let opened = open(&path, id)?;
-            let port = opened.store.port()?;
-            Ok::<_, StartError>((opened, port))
+        let OrchestratorConfig { listen, key, timings, .. } = config.clone();
+        let (folder, founding, port) = blocking(move || {
+            let (folder, port) = take(&config)?;
+            let founding = found(&folder, &config)?;
+            Ok::<_, StartError>((folder, founding, port))
         })
         .await?;
         let transport = bind(&key, listen, port).await?;
-        let new_port = transport.port();
-        if port != Some(new_port) {
-            opened = blocking(move || opened.store.set_port(new_port).map(|()| opened)).await?;
-        }
-        let Opened { store, registry, secret } = opened;
-        let pool = registry.pool().expect("an opened store has a genesis");
-        let registry = Arc::new(RwLock::new(registry));
-        let (writer, thread) = Writer::start(store, Arc::clone(&registry)).map_err(StartError::Thread)?;
+        let own = Own { id: key.id(), port: Some(transport.port()) };
+        let folder = blocking(move || folder.set_own(own).map(|()| folder)).await?;
         let stop = CancellationToken::new();
+        let (peers, inbox) = Peers::new(transport.clone());
+        peers.keep(&founding.orchestrators);
+        let network = Network {
+            send: {
+                let peers = Arc::clone(&peers);
+                Arc::new(move |to, channel, message| peers.send(to, channel, &message))
+            },
+            receive: inbox.agreement,
+        };
+        let (tasks, (opening, opened)) = (TaskTracker::new(), watch::channel(None));
+        // Other orchestrators are let in from the first moment on: it may need them to catch up.
+        let door = link::Door { peers: Arc::clone(&peers), shared: opened, tasks: tasks.clone(), stop: stop.clone() };
+        tasks.spawn(link::accept(door, transport.clone()));
+        let guard = stop.clone().drop_guard();
+        let member = MemberConfig::new(folder.committee(), key.clone(), founding.genesis.clone());
+        let member = Member::start(member, network).await?;
         let shared = Arc::new(Shared {
             key,
-            pool,
+            pool: founding.pool(),
             timings,
             clock: Clock::start(),
-            writer,
             counters: Counters::default(),
             anchors: Anchors::default(),
             stop: stop.clone(),
-            tasks: TaskTracker::new(),
-            registry,
+            tasks,
+            registry: member.registry(),
+            member,
+            peers,
             live: Mutex::new(Live::default()),
             clients: Mutex::new(Clients::default()),
-            states: States::new(matching::audits_budget()),
+            states: States::new(matching::audits_budget(), Exchange::new(transport.id(), timings.silence_max)),
             answers: TaskTracker::new(),
         });
-        shared.spawn(link::accept(Arc::clone(&shared), transport.clone()));
+        opening.send_replace(Some(Arc::clone(&shared)));
+        shared.spawn(follow(Arc::clone(&shared), founding.orchestrators.clone()));
         shared.spawn(sweep(Arc::clone(&shared)));
+        shared.spawn(gossip::run(Arc::clone(&shared), inbox.live));
         shared.spawn(matching::attend(Arc::clone(&shared)));
         shared.spawn(measuring::run(Arc::clone(&shared)));
         shared.spawn(epochs::run(Arc::clone(&shared)));
-        Ok(Self { shared, transport, secret, writer: Mutex::new(Some(thread)), _stop: stop.drop_guard() })
+        Ok(Self { shared, transport, founding, _folder: folder, _stop: guard })
     }
 
     /// The line that leads into the pool. Whoever has it can join: treat it as a password.
     pub fn ticket(&self) -> Ticket {
         let own = OrchestratorAddress { id: self.id(), addresses: self.addresses() };
-        Ticket { pool: self.shared.pool, orchestrators: vec![own], secret: Some(*self.secret) }
+        let others = self.founding.orchestrators.iter().filter(|other| other.id != own.id).cloned();
+        let orchestrators = std::iter::once(own.clone()).chain(others).collect();
+        Ticket { orchestrators, ..self.founding.ticket() }
     }
 
     /// This orchestrator.
@@ -113,13 +155,12 @@ impl Orchestrator {
 
     /// Where it listens, in a stable order.
     pub fn addresses(&self) -> Vec<SocketAddr> {
-        let mut addresses = self.transport.addresses();
-        addresses.sort_unstable();
-        if addresses.is_empty() {
-            // No network at all: at least this machine can join.
-            addresses.push((Ipv4Addr::LOCALHOST, self.transport.port()).into());
-        }
-        addresses
+        addresses(&self.transport)
+    }
+
+    /// How agreement stands.
+    pub fn standing(&self) -> committee::Standing {
+        self.shared.member.standing()
     }
 
     /// Every node that is or lately was linked, with the reason why it gets no work, if so.
@@ -142,9 +183,10 @@ impl Orchestrator {
 
     /// What it has done since its start.
     pub fn metrics(&self) -> Metrics {
-        let (linked, routable) = self.shared.live().counts();
+        let (linked, remote, routable) = self.shared.live().counts();
         Metrics {
             nodes_linked: linked as u64,
+            nodes_remote: remote as u64,
             nodes_routable: routable as u64,
             clients_linked: self.shared.clients().count() as u64,
             waiting: self.shared.desk().waiting() as u64,
@@ -153,9 +195,9 @@ impl Orchestrator {
     }
 
     /// Removes a machine from the pool for good, whatever ticket it shows later.
-    pub async fn remove_member(&self, node: NodeId) -> Result<(), WriteError> {
+    pub async fn remove_member(&self, node: NodeId) -> Result<(), SayError> {
         let fact = Fact::MemberRemoved { node, at_unix_ms: self.shared.now().unix_ms };
-        self.shared.writer.append(fact).await?;
+        self.shared.say(vec![fact]).await?;
         self.shared.live().forget(node);
         self.shared.observed().forget(node);
         Ok(())
@@ -169,56 +211,66 @@ impl Orchestrator {
             self.shared.answers.close();
             let _ = tokio::time::timeout(ANSWERS_TIME_MAX, self.shared.answers.wait()).await;
             self.shared.stop.cancel();
-            self.transport.close().await;
             self.shared.tasks.close();
             self.shared.tasks.wait().await;
-            epochs::write(&self.shared, true).await;
-            self.shared.writer.close().await;
-            let thread = self.writer.lock().expect("no holder of this lock panics").take();
-            let panicked = blocking(move || thread.is_some_and(|thread| thread.join().is_err())).await;
-            if panicked {
-                tracing::error!("the thread of the registry panicked");
+            // Where the others are gone nothing is agreed on any more.
+            if tokio::time::timeout(LAST_FACTS_TIME_MAX, epochs::write(&self.shared, true)).await.is_err() {
+                tracing::warn!("the last observations were not agreed on in time");
             }
+            self.shared.member.shutdown().await;
+            self.shared.peers.shutdown().await;
+            self.transport.close().await;
         })
     }
 }
 
-struct Opened {
-    store: Store,
-    registry: Registry,
-    secret: Zeroizing<[u8; 32]>,
+/// Takes the folder for the orchestrator of this configuration; its port, if it had one.
+fn take(config: &OrchestratorConfig) -> Result<(Folder, Option<u16>), StartError> {
+    let folder = Folder::take(&config.folder)?;
+    match folder.own()? {
+        Some(own) if own.id != config.key.id() => {
+            Err(StartError::OtherKey { folder: config.folder.clone(), owner: own.id })
+        }
+        own => Ok((folder, own.and_then(|own| own.port))),
+    }
 }
 
-/// Opens the store of orchestrator `own` and its secret; founds the pool where there is none yet.
-fn open(path: &Path, own: NodeId) -> Result<Opened, StartError> {
-    let (mut store, mut registry) = Store::open(path)?;
-    let secret_path = secret::path_beside(path);
-    let kept = secret::read(&secret_path)?;
-    if registry.pool().is_some() {
-        if !registry.orchestrators().contains(&own) {
-            let owner = registry.orchestrators()[0];
-            return Err(StartError::OtherKey { store: path.to_owned(), owner });
+/// The pool of the folder; where there is none yet, the one of the configuration, or a new one.
+fn found(folder: &Folder, config: &OrchestratorConfig) -> Result<Founding, StartError> {
+    match (folder.founding()?, &config.founding) {
+        (Some(kept), Some(asked)) if kept.pool() != asked.pool() => {
+            Err(StartError::OtherPool { folder: config.folder.clone(), kept: kept.pool(), asked: asked.pool() })
         }
-        let secret = kept.filter(|secret| registry.admits(secret));
-        let secret = secret.ok_or(SecretError::NotThisPool { path: secret_path })?;
-        return Ok(Opened { store, registry, secret });
+        (Some(kept), None) => Ok(kept),
+        // Addresses may have changed since.
+        (_, Some(asked)) => Ok(folder.found(asked).map(|()| asked.clone())?),
+        (None, None) => {
+            let mut secret = [0; 32];
+            getrandom::fill(&mut secret).expect("the operating system has a random source");
+            let own = config.key.id();
+            let owner = config.owner.unwrap_or(own.into());
+            let genesis = Genesis { owner, ..Genesis::new(vec![own], &secret, clock::unix_ms()) };
+            let founding = Founding { genesis, orchestrators: Vec::new(), secret };
+            Ok(folder.found(&founding).map(|()| founding)?)
+        }
     }
-    // The secret first: a pool without it could not be joined. A crash between the two leaves a secret to use.
-    let secret = match kept {
-        Some(secret) => secret,
-        None => secret::create(&secret_path)?,
-    };
-    let genesis = Fact::Genesis(Genesis::new(vec![own], &secret, clock::unix_ms()));
-    store.append(&[genesis.encode().expect("one orchestrator fits a fact")])?;
-    registry.apply(genesis).expect("a genesis of one orchestrator founds a pool");
-    Ok(Opened { store, registry, secret })
+}
+
+fn addresses(transport: &Transport) -> Vec<SocketAddr> {
+    let mut addresses = transport.addresses();
+    addresses.sort_unstable();
+    if addresses.is_empty() {
+        // No network at all: at least this machine can join.
+        addresses.push((Ipv4Addr::LOCALHOST, transport.port()).into());
+    }
+    addresses
 }
 
 /// Listens where it was asked to; with port 0, where it listened the last time, so that tickets stay good.
 async fn bind(key: &trust::MachineKey, listen: Listen, last: Option<u16>) -> Result<Transport, BindError> {
     let (Listen::Loopback { port: asked } | Listen::Network { port: asked }) = listen;
     if asked != 0 {
-        return Transport::bind(key, listen, &[ALPN]).await;
+        return Transport::bind(key, listen, &ALPNS).await;
     }
     if let Some(port) = last {
         match bind_again(key, listen.with_port(port)).await {
@@ -227,21 +279,21 @@ async fn bind(key: &trust::MachineKey, listen: Listen, last: Option<u16>) -> Res
         }
     } else if let Some(port) = free_port(listen) {
         // One port for both address families, so that asking for it again brings all addresses back.
-        if let Ok(transport) = Transport::bind(key, listen.with_port(port), &[ALPN]).await {
+        if let Ok(transport) = Transport::bind(key, listen.with_port(port), &ALPNS).await {
             return Ok(transport);
         }
     }
-    Transport::bind(key, listen, &[ALPN]).await
+    Transport::bind(key, listen, &ALPNS).await
 }
 
 async fn bind_again(key: &trust::MachineKey, listen: Listen) -> Result<Transport, BindError> {
     for _ in 1..PORT_TRIES {
-        if let Ok(transport) = Transport::bind(key, listen, &[ALPN]).await {
+        if let Ok(transport) = Transport::bind(key, listen, &ALPNS).await {
             return Ok(transport);
         }
         tokio::time::sleep(PORT_TRY_EVERY).await;
     }
-    Transport::bind(key, listen, &[ALPN]).await
+    Transport::bind(key, listen, &ALPNS).await
 }
 
 fn free_port(listen: Listen) -> Option<u16> {
@@ -250,6 +302,36 @@ fn free_port(listen: Listen) -> Option<u16> {
         Listen::Network { .. } => Ipv4Addr::UNSPECIFIED,
     };
     Some(UdpSocket::bind((ip, 0)).ok()?.local_addr().ok()?.port())
+}
+
+/// Shows the newest final block, and links to the committee of this epoch and to that of the next.
+async fn follow(shared: Arc<Shared>, known: Vec<OrchestratorAddress>) {
+    let mut latest = shared.member.latest();
+    let mut linked: Vec<NodeId> = Vec::new();
+    loop {
+        let newest = Arc::clone(&latest.borrow_and_update());
+        if let Some((anchor, state)) = newest.anchor.as_deref() {
+            shared.anchors.set(Arc::new(anchor.clone()), state.clone());
+        }
+        let wanted: Vec<NodeId> = {
+            let state = &newest.state;
+            let committees = state.committee().into_iter().chain(state.next_committee());
+            let members: BTreeSet<NodeId> = committees.flat_map(|committee| committee.members().to_vec()).collect();
+            members.into_iter().collect()
+        };
+        if wanted != linked {
+            let address = |id: &NodeId| known.iter().find(|known| known.id == *id).map(|known| known.addresses.clone());
+            let peers: Vec<OrchestratorAddress> = wanted
+                .iter()
+                .map(|id| OrchestratorAddress { id: *id, addresses: address(id).unwrap_or_default() })
+                .collect();
+            shared.peers.keep(&peers);
+            linked = wanted;
+        }
+        if latest.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 async fn sweep(shared: Arc<Shared>) {
@@ -268,6 +350,7 @@ async fn sweep(shared: Arc<Shared>) {
         }
         let now = shared.now();
         shared.live().sweep_gone(now);
+        gossip::sweep(&shared);
         shared.issued().sweep(now.steady_ms);
         shared.grudges().sweep(now.steady_ms);
     }

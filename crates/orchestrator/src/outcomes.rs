@@ -28,6 +28,7 @@ mod testimony;
 pub(crate) use testimony::Testimony;
 
 use crate::{
+    gossip,
     grudges::Failure,
     issued::{Issue, Part},
     live::Wish,
@@ -46,6 +47,8 @@ use trust::observations::Rates;
 
 /// A report may come a little after the outcome that it goes with.
 const JUDGED_AFTER_PROBE: Duration = Duration::from_millis(200);
+/// What a probe by another orchestrator found is known here so much later.
+const HEARD_AFTER_PROBE: Duration = Duration::from_millis(300);
 /// A node whose trial broke off is tried again after this time: what froze may thaw.
 const TRIED_AGAIN_AFTER: Duration = Duration::from_secs(4);
 /// An answer shorter than this says little about speed.
@@ -119,7 +122,10 @@ fn ended(shared: &Arc<Shared>, client: NodeId, issue: &Issue, outcome: &Outcome,
 fn lost(shared: &Arc<Shared>, client: NodeId, issue: Issue, handed_back: bool) {
     let owner = Arc::clone(shared);
     shared.spawn(async move {
-        sleep(owner.timings.probe_max + JUDGED_AFTER_PROBE).await;
+        // Of a node without a link here it is heard a little later.
+        let is_direct = owner.live().is_direct(issue.node);
+        let heard_after = if is_direct { Duration::ZERO } else { HEARD_AFTER_PROBE };
+        sleep(owner.timings.probe_max + JUDGED_AFTER_PROBE + heard_after).await;
         let now = owner.now();
         let departed = {
             let mut live = owner.live();
@@ -264,6 +270,7 @@ pub(crate) fn tried(shared: &Shared, node: NodeId, model: ModelDigest, passed: b
         shared.grudges().second_chance(node);
     }
     shared.observed().canary(node, passed);
+    gossip::tried(shared, node, model, passed);
     if shared.live().tried(node, model, passed, now) {
         shared.counters.ejections.count();
         tracing::warn!(node = %node.short(), "it failed a task of the orchestrator's own");

@@ -1,14 +1,16 @@
 //! What every task of an orchestrator shares. Locks are held for a moment, never across an await.
 
 use crate::{
-    anchor::Anchors, clients::Clients, clock::Clock, config::Timings, grudges::Grudges, issued::Issued, live::Live,
-    matching::Desk, measuring::Agenda, metrics::Counters, observed::Observed, outcomes::Testimony, writer::Writer,
+    anchor::Anchors, clients::Clients, clock::Clock, config::Timings, gossip::Exchange, grudges::Grudges,
+    issued::Issued, live::Live, matching::Desk, measuring::Agenda, metrics::Counters, observed::Observed,
+    outcomes::Testimony, peers::Peers,
 };
+use committee::{Member, SayError};
 use protocol::{
     ids::{NodeId, PoolId},
     link::NodeRow,
 };
-use registry::Registry;
+use registry::{Event, Fact, Registry};
 use scheduler::{Budget, Now};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -19,7 +21,8 @@ pub(crate) struct Shared {
     pub(crate) pool: PoolId,
     pub(crate) timings: Timings,
     pub(crate) clock: Clock,
-    pub(crate) writer: Writer,
+    pub(crate) member: Member,
+    pub(crate) peers: Arc<Peers>,
     pub(crate) counters: Counters,
     pub(crate) anchors: Anchors,
     pub(crate) stop: CancellationToken,
@@ -32,7 +35,8 @@ pub(crate) struct Shared {
     pub(crate) answers: TaskTracker,
 }
 
-/// What has a lock of its own. Where two are needed: desk, audits, registry, live, and any of the rest last and alone.
+/// What has a lock of its own. Where two are needed: desk, audits, registry, gossip, live, and any of the rest last and
+/// alone.
 pub(crate) struct States {
     desk: Mutex<Desk>,
     audits: Mutex<Budget>,
@@ -42,10 +46,11 @@ pub(crate) struct States {
     observed: Mutex<Observed>,
     agenda: Mutex<Agenda>,
     median: Mutex<PoolMedian>,
+    gossip: Mutex<Exchange>,
 }
 
 impl States {
-    pub(crate) fn new(audits: Budget) -> Self {
+    pub(crate) fn new(audits: Budget, gossip: Exchange) -> Self {
         Self {
             desk: Mutex::default(),
             audits: Mutex::new(audits),
@@ -55,6 +60,7 @@ impl States {
             observed: Mutex::default(),
             agenda: Mutex::default(),
             median: Mutex::default(),
+            gossip: Mutex::new(gossip),
         }
     }
 }
@@ -84,6 +90,10 @@ impl Shared {
         lock(&self.states.audits)
     }
 
+    pub(crate) fn gossip(&self) -> MutexGuard<'_, Exchange> {
+        lock(&self.states.gossip)
+    }
+
     pub(crate) fn issued(&self) -> MutexGuard<'_, Issued> {
         lock(&self.states.issued)
     }
@@ -106,6 +116,11 @@ impl Shared {
 
     pub(crate) fn median(&self) -> MutexGuard<'_, PoolMedian> {
         lock(&self.states.median)
+    }
+
+    /// Makes facts of the pool; they are agreed on when this returns their events. No events: it was so already.
+    pub(crate) async fn say(&self, facts: Vec<Fact>) -> Result<Vec<Event>, SayError> {
+        self.member.say(facts).await
     }
 
     /// The next rows of the nodes, by their ids; none: that was all.

@@ -7,6 +7,7 @@ use protocol::{
     ids::{ModelDigest, NodeId},
     limits,
     link::{NodeState, WorkerState},
+    peer::live::Load,
     signed::Signed,
 };
 use scheduler::{Budget, LiveWorker, Now};
@@ -47,12 +48,32 @@ impl Checked {
 }
 
 /// A node's state, as far as it is believed, within bounds.
+#[derive(Clone)]
 pub(crate) struct Vetted {
     pub(crate) label: String,
     pub(crate) addresses: Vec<SocketAddr>,
     pub(crate) active_tasks: u32,
     pub(crate) hold: Option<Hold>,
     pub(crate) workers: Vec<Worker>,
+}
+
+impl Vetted {
+    /// The same node under another load, whose workers are in the same order.
+    pub(crate) fn under(&self, load: &Load) -> Self {
+        let mut other = self.clone();
+        other.active_tasks = load.active_tasks;
+        // What was found here stays.
+        other.hold = other.hold.or_else(|| load.hold.clone().map(shortened));
+        for (worker, tasks) in other.workers.iter_mut().zip(&load.workers) {
+            worker.live.active_tasks = *tasks;
+        }
+        other
+    }
+
+    /// Whether a worker holds that is said to, or none is said to.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.workers.is_empty() || self.workers.iter().any(|worker| worker.evidence.is_some())
+    }
 }
 
 /// Vets the states of one node. Remembers the evidence it has checked, since most states repeat it.
@@ -161,7 +182,7 @@ fn dialable(mut addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     addresses
 }
 
-fn shortened(hold: Hold) -> Hold {
+pub(crate) fn shortened(hold: Hold) -> Hold {
     match hold {
         Hold::WorkerDown { why } => Hold::WorkerDown { why: shortened_to(&why, limits::WHY_CHARS_MAX) },
         Hold::Refused { why } => Hold::Refused { why: shortened_to(&why, limits::WHY_CHARS_MAX) },

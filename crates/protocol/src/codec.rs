@@ -32,11 +32,15 @@ pub fn encode<T: Serialize>(message: &T, limit: usize) -> Result<Vec<u8>, CodecE
 /// Encodes `message` behind its length.
 pub fn encode_prefixed<T: Serialize>(message: &T, limit: usize) -> Result<Vec<u8>, CodecError> {
     let mut bytes = postcard::to_extend(message, vec![0; PREFIX_BYTES]).map_err(|_| CodecError::Malformed)?;
-    let length = bytes.len() - PREFIX_BYTES;
-    check_length(length, limit)?;
-    let prefix = u32::try_from(length).expect("limits are below 4 GiB").to_le_bytes();
+    let prefix = prefix(&bytes[PREFIX_BYTES..], limit)?;
     bytes[..PREFIX_BYTES].copy_from_slice(&prefix);
     Ok(bytes)
+}
+
+/// The length in front of a message that is encoded already.
+pub fn prefix(message: &[u8], limit: usize) -> Result<[u8; PREFIX_BYTES], CodecError> {
+    check_length(message.len(), limit)?;
+    Ok(u32::try_from(message.len()).expect("limits are below 4 GiB").to_le_bytes())
 }
 
 /// Reads a length prefix, refusing a message longer than `limit` before anything is allocated for it.

@@ -32,6 +32,7 @@
 
 pub mod codec;
 pub mod fault;
+pub mod founding;
 pub mod genesis;
 pub mod grant;
 pub mod header;
@@ -39,9 +40,11 @@ pub mod hold;
 pub mod ids;
 pub mod ipc;
 pub mod limits;
+pub mod line;
 pub mod link;
 pub mod market;
 pub mod padding;
+pub mod peer;
 pub mod pool;
 pub mod proof;
 pub mod sealing;

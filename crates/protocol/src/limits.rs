@@ -74,6 +74,12 @@ pub const EPOCH_BLOCKS_MAX: u32 = 1 << 20;
 pub const BLOCK_BODY_BYTES_MAX: usize = 1 << 20;
 /// Bundles in one block.
 pub const BLOCK_BUNDLES_MAX: usize = 256;
+/// Longest message between two orchestrators about agreement: a block, or a list of bundles.
+pub const PEER_MESSAGE_BYTES_MAX: usize = BLOCK_BODY_BYTES_MAX + (64 << 10);
+/// Longest message between two orchestrators that carries a part of a snapshot.
+pub const PEER_BULK_BYTES_MAX: usize = SNAPSHOT_PART_BYTES_MAX + (64 << 10);
+/// Longest message between two orchestrators about live state: the profile of a node with as many models as there may be.
+pub const GOSSIP_BYTES_MAX: usize = 512 << 10;
 /// Longest evidence of a member's fault: two of its votes.
 pub const FAULT_EVIDENCE_BYTES_MAX: usize = 4 << 10;
 /// Faults of members that a pool remembers.

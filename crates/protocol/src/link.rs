@@ -8,7 +8,9 @@ use crate::{
     hold::Hold,
     ids::{ModelDigest, NodeId, PoolId, TaskId},
     ipc::ModelFacts,
+    pool::Redemption,
     signed::Signed,
+    ticket::OrchestratorAddress,
     witness::Lineage,
 };
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,8 @@ pub struct Hello {
     pub pool: PoolId,
     /// The admission secret of the ticket; a member that is known already needs none.
     pub secret: Option<[u8; 32]>,
+    /// The use of the ticket's invite.
+    pub redemption: Option<Signed<Redemption>>,
     /// What it comes as.
     pub role: Role,
 }
@@ -56,8 +60,8 @@ pub enum HelloReply {
 /// What a member learns on admission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// Machines whose permits hold in this pool.
-    pub orchestrators: Vec<NodeId>,
+    /// Machines whose permits hold in this pool, and where they listen, as far as that is known.
+    pub orchestrators: Vec<OrchestratorAddress>,
 }
 
 /// Why a member was not admitted.
@@ -67,6 +71,9 @@ pub enum Denied {
     /// The orchestrator serves another pool.
     #[error("this orchestrator serves another pool")]
     OtherPool,
+    /// It is noted, and an administrator has to approve it.
+    #[error("the pool knows of this machine now, and an administrator has to approve it: try again then")]
+    AwaitsApproval,
     /// Unknown machine without a valid secret.
     #[error("the ticket does not admit this machine: ask for a new ticket")]
     NotAdmitted,

@@ -1,17 +1,14 @@
 //! A ticket: one pasteable line that leads into a pool.
 
 use crate::{
-    codec,
     ids::{NodeId, PoolId},
     limits,
+    line::{self, Pasted},
 };
-use data_encoding::BASE64URL_NOPAD;
 use serde::{Deserialize, Serialize};
-use std::{fmt, net::SocketAddr, str::FromStr};
+use std::{fmt, net::SocketAddr};
 
-const PREFIX: &str = "dbt1-";
-
-/// Pool, orchestrators, and the secret that admits. Whoever holds it can join: treat it as a password.
+/// Pool, orchestrators, and the secret or the invite that admits. Whoever holds it can join: treat it as a password.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
     /// The pool.
@@ -20,6 +17,8 @@ pub struct Ticket {
     pub orchestrators: Vec<OrchestratorAddress>,
     /// The admission secret.
     pub secret: Option<[u8; 32]>,
+    /// The secret half of an invite ([`crate::pool::Invite`]).
+    pub invite: Option<[u8; 32]>,
 }
 
 /// Where an orchestrator listens.
@@ -31,26 +30,6 @@ pub struct OrchestratorAddress {
     pub addresses: Vec<SocketAddr>,
 }
 
-/// A line that is not a ticket.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ParseTicketError {
-    /// Another word, or a ticket of another version.
-    #[error("not a ticket: a ticket is one line that begins with `{PREFIX}`")]
-    Prefix,
-    /// Cut off or mistyped.
-    #[error("damaged ticket: copy the whole line again")]
-    Damaged,
-}
-
-impl fmt::Display for Ticket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut bytes = codec::encode(self, limits::TICKET_CHARS_MAX).map_err(|_| fmt::Error)?;
-        bytes.extend_from_slice(&check(&bytes));
-        write!(f, "{PREFIX}{}", BASE64URL_NOPAD.encode(&bytes))
-    }
-}
-
 impl fmt::Debug for Ticket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The secret stays out of logs.
@@ -58,43 +37,31 @@ impl fmt::Debug for Ticket {
     }
 }
 
-impl FromStr for Ticket {
-    type Err = ParseTicketError;
+impl Pasted for Ticket {
+    const PREFIX: &'static str = "dbt1-";
+    const NAME: &'static str = "ticket";
 
-    fn from_str(text: &str) -> Result<Self, ParseTicketError> {
-        let text = text.trim();
-        let body = text.strip_prefix(PREFIX).ok_or(ParseTicketError::Prefix)?;
-        if body.len() > limits::TICKET_CHARS_MAX {
-            return Err(ParseTicketError::Damaged);
-        }
-        let bytes = BASE64URL_NOPAD.decode(body.as_bytes()).map_err(|_| ParseTicketError::Damaged)?;
-        let (content, sum) = bytes.split_last_chunk::<4>().ok_or(ParseTicketError::Damaged)?;
-        if *sum != check(content) {
-            return Err(ParseTicketError::Damaged);
-        }
-        let ticket: Self = codec::decode(content, limits::TICKET_CHARS_MAX).map_err(|_| ParseTicketError::Damaged)?;
-        let bounded = ticket.orchestrators.len() <= limits::ADDRESSES_MAX
-            && ticket.orchestrators.iter().all(|o| o.addresses.len() <= limits::ADDRESSES_MAX);
-        if ticket.orchestrators.is_empty() || !bounded {
-            return Err(ParseTicketError::Damaged);
-        }
-        Ok(ticket)
+    fn is_valid(&self) -> bool {
+        !self.orchestrators.is_empty() && are_bounded(&self.orchestrators)
     }
 }
 
-/// Finds typing errors; security comes from the secret.
-fn check(content: &[u8]) -> [u8; 4] {
-    let digest = blake3::hash(content);
-    digest.as_bytes()[..4].try_into().expect("a hash has 32 bytes")
+line::pasted!(Ticket);
+
+/// Whether there are no more orchestrators and addresses than a pool can have.
+pub(crate) fn are_bounded(orchestrators: &[OrchestratorAddress]) -> bool {
+    orchestrators.len() <= limits::ORCHESTRATORS_MAX
+        && orchestrators.iter().all(|orchestrator| orchestrator.addresses.len() <= limits::ADDRESSES_MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::line::ParseLineError;
 
     fn ticket() -> Ticket {
         let address = OrchestratorAddress { id: NodeId([1; 32]), addresses: vec!["127.0.0.1:4000".parse().unwrap()] };
-        Ticket { pool: PoolId([2; 32]), orchestrators: vec![address], secret: Some([3; 32]) }
+        Ticket { pool: PoolId([2; 32]), orchestrators: vec![address], secret: Some([3; 32]), invite: None }
     }
 
     #[test]
@@ -112,7 +79,7 @@ mod tests {
         }
         let mut typo = line.into_bytes();
         typo[20] = if typo[20] == b'A' { b'B' } else { b'A' };
-        assert_eq!(String::from_utf8(typo).unwrap().parse::<Ticket>(), Err(ParseTicketError::Damaged));
+        assert_eq!(String::from_utf8(typo).unwrap().parse::<Ticket>(), Err(ParseLineError::Damaged { name: "ticket" }));
         assert!(!format!("{:?}", ticket()).contains("3, 3"));
     }
 }

@@ -50,11 +50,10 @@ pub fn authorities(fact: &Fact) -> &'static [Authority] {
         // Administrators do not make administrators; whom they may revoke is seen when it is done.
         Fact::StandingGranted { standing: Standing::Owner | Standing::Administrator, .. } => &[OWNER],
         Fact::StandingGranted { .. } | Fact::StandingRevoked { .. } => &[OWNER, ADMINISTRATOR],
-        Fact::Joined { .. }
-        | Fact::AccountLinked { .. }
-        | Fact::AccountUnlinked { .. }
-        | Fact::AskSet { .. }
-        | Fact::BlockSet { .. } => &[Subject],
+        Fact::Joined { .. } => &[Orchestrator, Subject],
+        Fact::AccountLinked { .. } | Fact::AccountUnlinked { .. } | Fact::AskSet { .. } | Fact::BlockSet { .. } => {
+            &[Subject]
+        }
         Fact::HoldPlaced { .. } | Fact::Settled(_) | Fact::ClaimFiled { .. } | Fact::HoldClosed { .. } => &[Anybody],
     }
 }

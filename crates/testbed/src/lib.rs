@@ -9,6 +9,7 @@
 
 #[cfg(target_os = "linux")]
 pub mod capture;
+pub mod committee;
 pub mod daemon;
 mod deterministic;
 mod dice;

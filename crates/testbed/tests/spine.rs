@@ -57,7 +57,7 @@ async fn a_home_keeps_its_identity_and_is_held_by_one() {
     }
     let (home, _) = daemon.stop().await;
     let file = |name: &str| home.path().join(name);
-    for secret in ["machine.key", "registry.sqlite.secret", "ticket"] {
+    for secret in ["machine.key", "pool/founding", "ticket"] {
         use std::os::unix::fs::PermissionsExt;
         let mode = std::fs::metadata(file(secret)).expect("there").permissions().mode();
         assert_eq!(mode & 0o777, 0o600, "{secret}");

@@ -140,6 +140,12 @@ impl Sender {
         self.bytes(&codec::encode_prefixed(message, limit)?).await
     }
 
+    /// Sends bytes as they are, at most `limit` of them, to be read by [`Receiver::frame`].
+    pub async fn frame(&mut self, frame: &[u8], limit: usize) -> Result<(), SendError> {
+        self.bytes(&codec::prefix(frame, limit)?).await?;
+        self.bytes(frame).await
+    }
+
     fn bytes<'a>(&'a mut self, bytes: &'a [u8]) -> Boxed<'a, Result<(), SendError>> {
         Box::pin(async move {
             self.stream.write_all(bytes).await.map_err(|error| match error {
@@ -188,13 +194,14 @@ pub struct Receiver(RecvStream);
 impl Receiver {
     /// The next message, at most `limit` bytes long; `None` at the stream's proper end.
     pub async fn message<T: DeserializeOwned>(&mut self, limit: usize) -> Result<Option<T>, ReceiveError> {
-        match self.bytes(limit).await? {
+        match self.frame(limit).await? {
             Some(bytes) => Ok(Some(codec::decode(&bytes, limit)?)),
             None => Ok(None),
         }
     }
 
-    fn bytes(&mut self, limit: usize) -> Boxed<'_, Result<Option<Vec<u8>>, ReceiveError>> {
+    /// The next message as bytes, at most `limit` of them; `None` at the stream's proper end.
+    pub fn frame(&mut self, limit: usize) -> Boxed<'_, Result<Option<Vec<u8>>, ReceiveError>> {
         Box::pin(async move {
             let mut prefix = [0; codec::PREFIX_BYTES];
             match self.0.read_exact(&mut prefix).await {

@@ -189,6 +189,14 @@ impl Incoming {
     }
 }
 
+/// A pause before the next attempt: between half and one and a half times `duration`, so that a pool does not come back
+/// all at once.
+pub fn jittered(duration: Duration) -> Duration {
+    let mut byte = [0; 1];
+    getrandom::fill(&mut byte).expect("the operating system has a random source");
+    duration.mul_f64(0.5 + f64::from(byte[0]) / 255.0)
+}
+
 fn quic_config() -> QuicTransportConfig {
     QuicTransportConfig::builder()
         .max_concurrent_bidi_streams(VarInt::from_u32(STREAMS_MAX))

@@ -40,5 +40,5 @@ mod endpoint;
 pub type Boxed<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
 pub use connection::{Connection, PathStats, ReceiveError, Receiver, SendError, Sender};
-pub use endpoint::{BindError, ConnectError, HandshakeError, Incoming, Listen, Transport};
+pub use endpoint::{BindError, ConnectError, HandshakeError, Incoming, Listen, Transport, jittered};
 pub use protocol::ids::NodeId;

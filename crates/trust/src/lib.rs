@@ -30,7 +30,9 @@ pub mod light;
 mod machine_key;
 pub mod observations;
 pub mod permit;
+mod redemption;
 pub mod score;
 pub mod survival;
 
 pub use machine_key::{MachineKey, SignatureError, Strict, open};
+pub use redemption::redeem;

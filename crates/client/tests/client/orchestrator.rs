@@ -96,7 +96,7 @@ impl StubOrchestrator {
 
     pub(crate) fn ticket(&self) -> Ticket {
         let address = OrchestratorAddress { id: self.key.id(), addresses: self.transport.addresses() };
-        Ticket { pool: self.agreed().pool(), orchestrators: vec![address], secret: None }
+        Ticket { pool: self.agreed().pool(), orchestrators: vec![address], secret: None, invite: None }
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, State> {
@@ -144,7 +144,8 @@ impl StubOrchestrator {
     async fn serve(&self, connection: &Connection) {
         let (mut sender, mut receiver) = connection.accept_stream().await.unwrap();
         let _: Hello = receiver.message(limits::HELLO_BYTES_MAX).await.unwrap().unwrap();
-        let welcome = Welcome { orchestrators: vec![self.key.id()] };
+        let own = OrchestratorAddress { id: self.key.id(), addresses: Vec::new() };
+        let welcome = Welcome { orchestrators: vec![own] };
         sender.message(&HelloReply::Welcome(welcome), LINK_MESSAGE_BYTES_MAX).await.unwrap();
         sender.finish();
         while let Some((mut sender, mut receiver)) = connection.accept_stream().await {

@@ -13,7 +13,7 @@ use client::{Client, ClientConfig};
 use gateway::{ApiKey, Gateway, GatewayConfig, Limits};
 use node::{Node, NodeConfig, WorkerSettings};
 use orchestrator::{Orchestrator, OrchestratorConfig};
-use protocol::{hold::Hold, ticket::Ticket};
+use protocol::{hold::Hold, ids::AccountId, ticket::Ticket};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -29,8 +29,14 @@ pub fn listen(network: &NetworkArguments) -> Listen {
     if network.network { Listen::Network { port: 0 } } else { Listen::Loopback { port: 0 } }
 }
 
-pub async fn start_orchestrator(home: &Home, network: &NetworkArguments) -> Result<Arc<Orchestrator>, Failure> {
-    let config = OrchestratorConfig::new(home.registry(), listen(network), home.key(KeyRole::Orchestrator)?);
+/// How this home's orchestrator starts.
+pub fn orchestrator(home: &Home, network: &NetworkArguments) -> Result<OrchestratorConfig, Failure> {
+    let account = AccountId::from(home.key(KeyRole::Account)?.id());
+    let config = OrchestratorConfig::new(home.pool()?, listen(network), home.key(KeyRole::Orchestrator)?);
+    Ok(OrchestratorConfig { owner: Some(account), ..config })
+}
+
+pub async fn start_orchestrator(config: OrchestratorConfig, home: &Home) -> Result<Arc<Orchestrator>, Failure> {
     let orchestrator = Orchestrator::start(config).await.map_err(Failure::new)?;
     home.write_ticket(&orchestrator.ticket())?;
     Ok(Arc::new(orchestrator))
@@ -97,7 +103,8 @@ pub fn worker_program(named: Option<&Path>) -> Result<PathBuf, Failure> {
 
 pub async fn start_client(home: &Home, role: KeyRole, ticket: Ticket) -> Result<Client, Failure> {
     let audit = home.client_settings()?.audit;
-    let config = ClientConfig { audit, ..ClientConfig::new(home.key(role)?, ticket) };
+    let keep = Some(home.path().join("committees"));
+    let config = ClientConfig { audit, keep, ..ClientConfig::new(home.key(role)?, ticket) };
     Ok(Client::start(config).await?)
 }
 
@@ -200,6 +207,7 @@ fn status(mut status: Status, parts: &Parts) -> Status {
         status.roles.push("orchestrator".to_owned());
         status.ticket = Some(orchestrator.ticket().to_string());
         status.orchestrator_id = Some(orchestrator.id().to_string());
+        status.agreement = Some(orchestrator.standing().into());
         status.nodes = Some(orchestrator.nodes().into_iter().map(Into::into).collect());
         status.models = Some(report::models(orchestrator.models()));
     }

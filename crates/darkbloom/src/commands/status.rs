@@ -5,7 +5,7 @@ use crate::{
     control,
     failure::Failure,
     home::Home,
-    report::{Reason, Status},
+    report::{self, Reason, Status},
 };
 use jiff::{Timestamp, tz::TimeZone};
 use std::process::ExitCode;
@@ -47,6 +47,7 @@ fn text(status: &Status) -> String {
     if let Some(ticket) = &status.ticket {
         lines.push(format!("ticket    {ticket}"));
     }
+    lines.extend(status.agreement.iter().flat_map(report::AgreementReport::lines));
     if let Some(worker) = &status.worker {
         let slots = worker.slots.map_or_else(String::new, |slots| format!(", {slots} at once"));
         lines.push(format!("serving   {}{slots}", worker.model));

@@ -40,7 +40,9 @@ async fn serve(
     parts: &mut Parts,
     stop: &CancellationToken,
 ) -> Result<ExitCode, Failure> {
-    let orchestrator = parts.orchestrator.insert(daemon::start_orchestrator(home, &arguments.network).await?);
+    let orchestrator = parts
+        .orchestrator
+        .insert(daemon::start_orchestrator(daemon::orchestrator(home, &arguments.network)?, home).await?);
     let ticket = orchestrator.ticket();
     let client = parts.client.insert(daemon::start_client(home, KeyRole::Gateway, ticket.clone()).await?).clone();
     let gateway = daemon::bind_gateway(&arguments.gateway, client).await?;

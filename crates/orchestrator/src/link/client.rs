@@ -1,14 +1,14 @@
 //! A client's link: one stream for each question.
 
 use super::SEND_TIME_MAX;
-use crate::{anchor, clients::ClientLink, matching, outcomes, shared::Shared};
+use crate::{anchor, clients::ClientLink, gossip, matching, outcomes, shared::Shared};
 use protocol::{
     ids::NodeId,
     limits,
     link::{Answer, NodeRow, Question},
 };
 use std::sync::Arc;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use transport::{Connection, ReceiveError, Receiver, Sender};
 
 /// What fits one message beside everything that is not a row.
@@ -86,9 +86,10 @@ async fn answer(shared: &Arc<Shared>, client: NodeId, question: Question) -> Ans
             outcomes::take(shared, client, &outcome);
             Answer::Noted
         }
-        Question::Committee { from_epoch: _ } => {
+        Question::Committee { from_epoch } => {
+            let handovers = shared.member.handovers(from_epoch).await;
             let params = shared.registry().state().read(&registry::keys::params());
-            let lineage = params.map(|params| anchor::lineage(params.genesis, Vec::new()));
+            let lineage = params.map(|params| anchor::lineage(params.genesis, handovers));
             lineage.map_or(Answer::Malformed, |lineage| Answer::Committee(Box::new(lineage)))
         }
         Question::Audit { task } => Answer::Audit(matching::reading(shared, client, task).map(Box::new)),
@@ -115,21 +116,24 @@ async fn rows(shared: &Shared) -> Vec<NodeRow> {
     }
 }
 
-/// A report is no evidence, only an occasion to look: the node is probed, and fails or doesn't.
+/// A report is no evidence, only an occasion to look: the node is probed, here or by its homes, and fails or doesn't.
 fn report(shared: &Arc<Shared>, client: NodeId, node: NodeId) {
     shared.counters.reports.count();
     if !shared.clients().may_report(client, shared.now().steady_ms) {
         shared.counters.reports_limited.count();
         return;
     }
-    let Some(probe) = shared.live().probe(node, shared.now()) else { return };
-    shared.counters.probes.count();
-    let owner = Arc::clone(shared);
-    shared.spawn(async move {
-        sleep(owner.timings.probe_max).await;
-        let now = owner.now();
-        if owner.live().probe_over(probe, now) {
-            owner.counters.probes_failed.count();
+    let is_direct = {
+        let mut live = shared.live();
+        let is_direct = live.is_direct(node);
+        if !is_direct {
+            live.reported(node, shared.now());
         }
-    });
+        is_direct
+    };
+    if is_direct {
+        gossip::probe(shared, node);
+    } else {
+        gossip::doubt(shared, node, None);
+    }
 }

@@ -1,7 +1,7 @@
 //! A node's link: its state comes up, probes go down.
 
 use super::SEND_TIME_MAX;
-use crate::{clock::millis, epochs, live::MODELS_BROUGHT_MAX, matching, shared::Shared, vetting::Vetter};
+use crate::{clock::millis, epochs, gossip, live::MODELS_BROUGHT_MAX, matching, shared::Shared, vetting::Vetter};
 use protocol::{
     grant::ModelRef,
     ids::{ModelDigest, NodeId},
@@ -36,6 +36,9 @@ impl NodeLink {
             shared.observed().linked(node, agreed, now)
         };
         let number = shared.live().link(node, connection.clone(), sender, &known, now, silence_max_ms).ok()?;
+        gossip::linked(shared, node);
+        let is_first_home = shared.gossip().is_first_home(node);
+        shared.observed().set_ours(node, is_first_home, None, now);
         shared.grudges().second_chance(node);
         epochs::score_one(shared, node);
         Some(Self { shared: Arc::clone(shared), node, number, outgoing })
@@ -44,9 +47,8 @@ impl NodeLink {
 
 impl Drop for NodeLink {
     fn drop(&mut self) {
-        let now = self.shared.now();
-        let unlinked = self.shared.live().unlink(self.node, self.number, now);
-        if let Some(left) = unlinked {
+        if let Some(left) = gossip::unlinked(&self.shared, self.node, self.number) {
+            let now = self.shared.now();
             self.shared.observed().unlinked(self.node, left, now);
         }
     }
@@ -160,7 +162,7 @@ async fn bring(shared: &Shared, node: NodeId, state: &NodeState) -> Vec<(ModelDi
             continue;
         }
         let entry = ModelEntry { created_unix_s: shared.now().unix_ms / 1000, ..worker.model.clone() };
-        match shared.writer.append(Fact::ModelAdded(entry)).await {
+        match shared.say(vec![Fact::ModelAdded(entry)]).await {
             Ok(_) => shared.live().brought(node),
             Err(error) => refused.push((digest, error.to_string())),
         }

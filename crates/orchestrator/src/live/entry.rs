@@ -4,8 +4,9 @@ use super::{arriving::Arrivals, ready::Part};
 use crate::vetting::Checked;
 use protocol::{
     hold::Hold,
-    ids::ModelDigest,
+    ids::{ModelDigest, NodeId},
     link::{ScoreRow, ToNode},
+    peer::live::{Load, Seen},
 };
 use scheduler::{LiveNode, LiveWorker, Now};
 use std::{net::SocketAddr, sync::Arc};
@@ -59,13 +60,47 @@ pub(super) struct Entry {
     pub(super) idle_steady_ms: Option<u64>,
     /// Tasks of which nobody spoke are written off since then.
     pub(super) settled: bool,
+    /// What other orchestrators are told of it, where it has a link of its own.
+    pub(super) told: Told,
+    /// Its first home has ejected it, so it is doubted here.
+    pub(super) suspected: bool,
 }
 
+/// What other orchestrators were told of a node the last time.
+#[derive(Default)]
+pub(super) struct Told {
+    pub(super) load: Option<Load>,
+    pub(super) seen: Option<Seen>,
+    /// Of its profile as it is now, where it has been computed.
+    pub(super) mark: Option<u64>,
+}
+
+/// How a node is known to be there.
 pub(super) struct Link {
     pub(super) number: u64,
+    pub(super) way: Way,
+}
+
+pub(super) enum Way {
+    /// By a link of its own. It counts before whatever others say.
+    Direct(Direct),
+    /// By the word of another orchestrator, which has a link to it.
+    Through { home: NodeId },
+}
+
+pub(super) struct Direct {
     pub(super) connection: Connection,
     pub(super) outgoing: mpsc::Sender<ToNode>,
     pub(super) probe: Option<u64>,
+}
+
+impl Link {
+    pub(super) fn direct(&self) -> Option<&Direct> {
+        match &self.way {
+            Way::Direct(direct) => Some(direct),
+            Way::Through { .. } => None,
+        }
+    }
 }
 
 /// Tasks of the orchestrator's own.
@@ -90,8 +125,12 @@ pub(super) struct Rated {
     pub(super) contradictions: u32,
 }
 
+#[derive(Clone)]
 pub(super) struct Offer {
     pub(super) model: ModelDigest,
+    pub(super) bytes: u64,
+    pub(super) slots: u32,
+    pub(super) capacity: u32,
     pub(super) evidence: Option<Arc<Checked>>,
     pub(super) context_tokens: u32,
     pub(super) chat: bool,
@@ -100,6 +139,7 @@ pub(super) struct Offer {
 }
 
 /// A worker as it was vetted. One without evidence has a reason in `live.hold`.
+#[derive(Clone)]
 pub(crate) struct Worker {
     pub(crate) live: LiveWorker,
     pub(crate) evidence: Option<Arc<Checked>>,
@@ -109,7 +149,59 @@ pub(crate) struct Worker {
     pub(crate) bytes: u64,
 }
 
+impl Offer {
+    /// Of a worker as it was vetted.
+    pub(super) fn of(worker: &Worker) -> Self {
+        let Worker { live, evidence, context_tokens, chat, writes, bytes } = worker;
+        Self {
+            model: live.model,
+            bytes: *bytes,
+            slots: live.slots,
+            capacity: live.capacity,
+            evidence: evidence.clone(),
+            context_tokens: *context_tokens,
+            chat: *chat,
+            writes: *writes,
+        }
+    }
+
+    /// Whether nothing has changed. Evidence that was checked once is the same evidence.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        let same_evidence = match (&self.evidence, &other.evidence) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (None, None) => true,
+            _ => false,
+        };
+        let fixed = |offer: &Self| {
+            (offer.model, offer.bytes, offer.slots, offer.capacity, offer.context_tokens, offer.chat, offer.writes)
+        };
+        same_evidence && fixed(self) == fixed(other)
+    }
+}
+
 impl Entry {
+    /// What it said of itself that seldom changes.
+    pub(super) fn set_profile(&mut self, label: String, addresses: Vec<SocketAddr>, offers: Vec<Offer>) {
+        let same_offers = self.offers.len() == offers.len()
+            && self.offers.iter().zip(&offers).all(|(before, after)| before.is_same(after));
+        if !same_offers || self.label != label || self.addresses != addresses {
+            self.told.mark = None;
+        }
+        (self.label, self.addresses, self.offers) = (label, addresses, offers);
+    }
+
+    /// Its own link.
+    pub(super) fn direct(&self) -> Option<&Direct> {
+        self.link.as_ref().and_then(Link::direct)
+    }
+
+    pub(super) fn direct_mut(&mut self) -> Option<&mut Direct> {
+        match &mut self.link.as_mut()?.way {
+            Way::Direct(direct) => Some(direct),
+            Way::Through { .. } => None,
+        }
+    }
+
     pub(super) fn offer(&self, model: ModelDigest) -> Option<&Offer> {
         self.offers.iter().find(|offer| offer.model == model)
     }

@@ -79,7 +79,7 @@ impl Live {
         let worker = live.worker(model).filter(|worker| worker.hold.is_none() && worker.is_current(now))?;
         let (slots, busy, round_trip) =
             (worker.slots, worker.tasks(now) > 0, Duration::from_micros(live.rtt_us.into()));
-        let entry = self.nodes.get_mut(&node).filter(|entry| entry.link.is_some() && entry.own.is_none())?;
+        let entry = self.nodes.get_mut(&node).filter(|entry| entry.direct().is_some() && entry.own.is_none())?;
         if wish == Wish::Measure && (busy || entry.active_tasks > 0) {
             return None;
         }
@@ -95,7 +95,7 @@ impl Live {
     /// Whether others' tasks take all places of a worker: ours may only have waited.
     pub(crate) fn is_full(&self, node: NodeId, model: ModelDigest, now: Now) -> bool {
         let worker = self.fleet.get(node).and_then(|live| live.worker(model));
-        worker.is_some_and(|worker| worker.tasks(now) >= worker.slots.into())
+        worker.is_some_and(|worker| worker.tasks(now) >= u64::from(worker.slots))
     }
 
     /// Whether tasks of our own run on a node.
@@ -103,7 +103,7 @@ impl Live {
         self.nodes.get(&node).is_some_and(|entry| entry.own.is_some())
     }
 
-    /// Whether a node has a link.
+    /// Whether a node has a link, or another orchestrator speaks for it.
     pub(crate) fn is_linked(&self, node: NodeId) -> bool {
         self.fleet.get(node).is_some_and(|live| live.presence == Presence::Linked)
     }
@@ -150,7 +150,7 @@ impl Live {
         self.set_rates(node, model, rates, now);
     }
 
-    fn set_rates(&mut self, node: NodeId, model: ModelDigest, rates: Rates, now: Now) {
+    pub(super) fn set_rates(&mut self, node: NodeId, model: ModelDigest, rates: Rates, now: Now) {
         self.change(node, now, |live| {
             if let Some(worker) = live.worker_mut(model) {
                 worker.rates = rates;
@@ -184,7 +184,7 @@ impl Entry {
         self.rated.iter_mut().find(|rated| rated.model == model)
     }
 
-    fn set_rated(&mut self, new: Rated) {
+    pub(super) fn set_rated(&mut self, new: Rated) {
         self.rated.retain(|rated| rated.model != new.model);
         if self.rated.len() >= protocol::limits::MODELS_PER_NODE_MAX {
             self.rated.remove(0);

@@ -1,16 +1,19 @@
+mod remote;
+
 use super::*;
 use crate::vetting::Vetter;
 use protocol::{
     grant::{MatchRequest, ModelRef, Tier, WorkerEvidence},
     ids::TaskId,
     ipc::ModelFacts,
-    link::{ModelEntry, NodeState, WorkerState},
+    link::{ModelEntry, NodeState, ToNode, WorkerState},
     sealing::{SealingKey, Suite},
 };
 use registry::{Fact, Genesis, Registry};
 use scheduler::Task;
 use std::time::{Duration, Instant};
-use transport::{Listen, Transport};
+use tokio::sync::mpsc;
+use transport::{Connection, Listen, Transport};
 use trust::MachineKey;
 
 const MODEL: ModelDigest = ModelDigest([5; 32]);
@@ -131,9 +134,9 @@ async fn a_task_counts_until_it_is_seen_and_one_that_never_comes_is_given_up() {
     state(&mut pool, 1, at(1 + RESERVED_MS));
     assert!(pool.grant(6, at(1 + RESERVED_MS)).is_some());
     assert_eq!(pool.live.places(MODEL), 2);
-    assert_eq!(pool.live.counts(), (1, 1));
-    assert_eq!(pool.live.unlink(key.id(), link, at(9_000)), Some(false));
-    assert_eq!((pool.live.counts(), pool.live.places(MODEL)), ((0, 0), 0));
+    assert_eq!(pool.live.counts(), (1, 0, 1));
+    assert_eq!(pool.live.unlink(key.id(), link, None, at(9_000)), Some(false));
+    assert_eq!((pool.live.counts(), pool.live.places(MODEL)), ((0, 0, 0), 0));
 }
 
 /// A pool with one node, which serves with eight slots.
@@ -231,7 +234,7 @@ async fn ten_thousand_nodes() {
         after = Some(last.node);
         rows += slice.len();
     }
-    assert_eq!((rows, pool.live.counts()), (NODES, (NODES, NODES)));
+    assert_eq!((rows, pool.live.counts()), (NODES, (NODES, 0, NODES)));
     println!(
         "{NODES} nodes: {:.1} us a grant, {:.1} us a state; all rows {:.1} ms, the lock held for {:.0} us at most",
         granting.as_secs_f64() * 1e6 / DECISIONS as f64,

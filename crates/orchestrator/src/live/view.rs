@@ -79,9 +79,9 @@ impl Live {
         self.shares.sweep(now.steady_ms);
     }
 
-    /// Nodes with a link, and those that get work, as far as was noted.
-    pub(crate) fn counts(&self) -> (usize, usize) {
-        (self.nodes.len() - self.gone.len(), self.routable)
+    /// Nodes with a link of their own, those that others speak for, and of both those that get work, as far as was noted.
+    pub(crate) fn counts(&self) -> (usize, usize, usize) {
+        (self.nodes.len() - self.gone.len() - self.remote.len(), self.remote.len(), self.routable)
     }
 
     /// Puts a node's score in place, and what follows from what was observed of it.

@@ -1,7 +1,7 @@
 //! What survives, whenever the process dies.
 
 use crate::machines::{Client, Node, Pool, start, within};
-use orchestrator::{SecretError, StartError, StoreError, Timings};
+use orchestrator::{FolderError, StartError, Timings};
 use protocol::{link::Denied, ticket::Ticket};
 use std::{
     io::{BufRead, BufReader},
@@ -12,7 +12,7 @@ use std::{
 use trust::MachineKey;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_same_store_gives_the_same_pool_ticket_and_members() {
+async fn the_same_folder_gives_the_same_pool_ticket_and_members() {
     let pool = Pool::new().await;
     let node = pool.node().await;
     let ticket = pool.ticket.clone();
@@ -26,23 +26,26 @@ async fn the_same_store_gives_the_same_pool_ticket_and_members() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_does_not_fit_is_refused_with_its_reason() {
+async fn a_folder_that_does_not_fit_is_refused_with_its_reason() {
     let pool = Pool::new().await;
     let timings = Timings::default();
     let second = start(pool.folder.path(), &pool.key, timings).await;
-    assert!(matches!(second.err(), Some(StartError::Store(StoreError::InUse { .. }))));
+    assert!(matches!(second.err(), Some(StartError::Folder(FolderError::InUse { .. }))));
     let Pool { orchestrator, key, folder, .. } = pool;
     orchestrator.shutdown().await;
     drop(orchestrator);
     let other = start(folder.path(), &MachineKey::generate(), timings).await;
     assert!(matches!(other.err(), Some(StartError::OtherKey { owner, .. }) if owner == key.id()));
-    let secret = folder.path().join("pool.sqlite.secret");
-    std::fs::write(&secret, [0; 32]).unwrap();
-    let wrong = start(folder.path(), &key, timings).await;
-    assert!(matches!(wrong.err(), Some(StartError::Secret(SecretError::NotThisPool { .. }))));
-    std::fs::remove_file(&secret).unwrap();
+    let founding = folder.path().join("pool/founding");
+    let line = std::fs::read_to_string(&founding).unwrap();
+    std::fs::write(&founding, &line[..line.len() - 2]).unwrap();
+    let damaged = start(folder.path(), &key, timings).await;
+    assert!(matches!(damaged.err(), Some(StartError::Folder(FolderError::Founding { .. }))));
+    std::fs::remove_file(&founding).unwrap();
     let missing = start(folder.path(), &key, timings).await;
-    assert!(matches!(missing.err(), Some(StartError::Secret(SecretError::NotThisPool { .. }))));
+    assert!(matches!(missing.err(), Some(StartError::Folder(FolderError::NoFounding { .. }))));
+    std::fs::write(&founding, line).unwrap();
+    assert!(start(folder.path(), &key, timings).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -24,7 +24,7 @@ use trust::MachineKey;
 
 pub(crate) const MODEL: ModelDigest = ModelDigest([5; 32]);
 /// Only a hang takes as long.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const LOOPBACK: Listen = Listen::Loopback { port: 0 };
 
 pub(crate) fn unix_ms() -> u64 {
@@ -40,7 +40,7 @@ pub(crate) struct Pool {
 }
 
 pub(crate) async fn start(folder: &Path, key: &MachineKey, timings: Timings) -> Result<Orchestrator, StartError> {
-    let config = OrchestratorConfig::new(folder.join("pool.sqlite"), LOOPBACK, key.clone());
+    let config = OrchestratorConfig::new(folder.join("pool"), LOOPBACK, key.clone());
     Orchestrator::start(OrchestratorConfig { timings, ..config }).await
 }
 
@@ -138,7 +138,7 @@ pub(crate) async fn connect(ticket: &Ticket, key: &MachineKey) -> (Transport, Co
 async fn introduce(ticket: &Ticket, key: &MachineKey, role: Role) -> Result<(Link, Welcome), Denied> {
     let (transport, connection) = connect(ticket, key).await;
     let (mut sender, mut receiver) = connection.open_stream().await.unwrap();
-    let hello = Hello { pool: ticket.pool, secret: ticket.secret, role };
+    let hello = Hello { pool: ticket.pool, secret: ticket.secret, redemption: None, role };
     sender.message(&hello, LIMIT).await.unwrap();
     let reply = within(receiver.message(LIMIT)).await.unwrap();
     match reply.expect("an answer") {

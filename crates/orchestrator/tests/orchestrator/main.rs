@@ -3,7 +3,9 @@
 
 mod admission;
 mod canaries;
+mod committee;
 mod durability;
+mod gossip;
 mod hostile;
 mod machines;
 mod matching;

@@ -32,6 +32,9 @@ pub enum AskError {
     /// The pool does not admit this client.
     #[error("{0}")]
     Denied(protocol::link::Denied),
+    /// An orchestrator does not answer this, or not now.
+    #[error("{0}")]
+    Unanswered(protocol::link::Unanswered),
     /// No orchestrator answers.
     #[error("the pool is out of reach: {reason}")]
     Unreachable {

@@ -40,6 +40,8 @@
 //! | `link`, `orchestrator` | the connection to an orchestrator, and which of them it is |
 //! | `verify`, `known`, `granting` | what of a grant is believed, and whom to turn to where it is not |
 //! | `matching`, `notices` | what orchestrators are asked and told |
+//! | `pool` | what the pool has agreed on, proven; having more agreed on |
+//! | `pools` | several pools, in order |
 //! | `error` | why nothing is answered |
 
 mod answer;
@@ -56,12 +58,16 @@ mod link;
 mod matching;
 mod notices;
 mod orchestrator;
+mod pool;
+mod pools;
 mod second_tries;
 pub mod verify;
 
 pub use answer::Answer;
 pub use ask::AskOptions;
 pub use error::AskError;
+pub use pool::SubmitError;
+pub use pools::Pools;
 pub use trust::MachineKey;
 
 use direct::Caller;
@@ -70,9 +76,9 @@ use link::Link;
 use orchestrator::Orchestrators;
 use protocol::{
     grant::{Locality, Policy},
-    ids::ModelDigest,
+    ids::{ModelDigest, NodeId, PoolId},
     limits,
-    link::{ModelOffer, NodeRow, Question},
+    link::{ModelOffer, NodeRow, Question, Role},
     task::{Task, TaskError},
     ticket::Ticket,
 };
@@ -99,6 +105,8 @@ pub struct ClientConfig {
     pub key: MachineKey,
     /// The pool.
     pub ticket: Ticket,
+    /// Keys of the same home, which join with this one where the ticket has an invite; this one among them or not.
+    pub household: Vec<(NodeId, Role)>,
     /// What it insists on.
     pub policy: Policy,
     /// What it insists on beside that, of which orchestrators are not told.
@@ -126,6 +134,7 @@ impl ClientConfig {
         Self {
             key,
             ticket,
+            household: Vec::new(),
             policy: Policy::default(),
             own_policy: OwnPolicy::default(),
             keep: None,
@@ -198,7 +207,7 @@ impl Client {
         let (pool, client) = (config.ticket.pool, config.key.id());
         let demands = Demands { pool, client, policy: config.policy, own: config.own_policy };
         let known = Known::open(pool, config.keep.as_deref()).await;
-        let link = Link::new(transport, Orchestrators::new(config.ticket));
+        let link = Link::new(transport, Orchestrators::new(config.ticket, config.household));
         link.orchestrators().connection(link.transport()).await?;
         begin(&known, &link).await?;
         let shared = Shared {
@@ -220,6 +229,11 @@ impl Client {
     /// Whether a link to an orchestrator is up.
     pub fn is_connected(&self) -> bool {
         self.shared.link.orchestrators().is_connected()
+    }
+
+    /// The pool.
+    pub fn pool(&self) -> PoolId {
+        self.shared.demands.pool
     }
 
     /// The models of the pool, the default first.

@@ -19,6 +19,8 @@ use transport::{Connection, ReceiveError, SendError, Transport};
 
 /// An orchestrator answers from memory; one that takes longer is as good as gone.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
+/// Something is agreed on within a moment, unless an orchestrator that should propose it is gone.
+const SUBMIT_TIME_MAX: Duration = Duration::from_secs(20);
 /// Questions in a row without an answer in time after which the link is closed. One alone may have been a hard one, and
 /// the link carries those of every other task.
 const TIMEOUTS_MAX: u32 = 2;
@@ -27,6 +29,8 @@ const DISTRUST_TIME: Duration = Duration::from_secs(600);
 
 pub(crate) struct Orchestrators {
     ticket: Ticket,
+    /// Keys of the same home, which come in with this one where the ticket's invite lets them.
+    household: Vec<(NodeId, Role)>,
     current: Mutex<Option<Connection>>,
     /// Questions since the last answer that were not answered in time.
     timeouts: AtomicU32,
@@ -53,9 +57,10 @@ enum LinkError {
 }
 
 impl Orchestrators {
-    pub(crate) fn new(ticket: Ticket) -> Self {
+    pub(crate) fn new(ticket: Ticket, household: Vec<(NodeId, Role)>) -> Self {
         Self {
             ticket,
+            household,
             current: Mutex::default(),
             timeouts: AtomicU32::new(0),
             distrusted: Mutex::default(),
@@ -128,8 +133,9 @@ impl Orchestrators {
 
     async fn introduce(&self, connection: Connection, own: NodeId) -> Result<Connection, LinkError> {
         let (mut sender, mut receiver) = connection.open_stream().await?;
-        let redemption = trust::redeem(&self.ticket, own, Role::Client);
-        let hello = Hello { pool: self.ticket.pool, secret: self.ticket.secret, redemption, role: Role::Client };
+        let redemption = trust::redeem(&self.ticket, own, Role::Client, &self.household);
+        let (pool, secret) = (self.ticket.pool, self.ticket.secret);
+        let hello = Hello { pool, secret, redemption, role: Role::Client, known_epoch: 0 };
         sender.message(&hello, LIMIT).await?;
         sender.finish();
         let reply = timeout(ANSWER_TIME_MAX, receiver.message(LIMIT));
@@ -171,6 +177,8 @@ async fn exchange(connection: &Connection, question: &Question) -> Result<Answer
     // A match may wait in the orchestrator's queue for as long as its asker said.
     let waits = match question {
         Question::Match(request) => Duration::from_millis(request.wait_ms_max.into()),
+        // Until it is final.
+        Question::Submit { .. } => SUBMIT_TIME_MAX,
         _ => Duration::ZERO,
     };
     let answer = async {

@@ -62,7 +62,7 @@ mod tests {
     #[test]
     fn what_held_holds_and_what_was_changed_does_not() {
         let (key, signatures) = (MachineKey::generate(), Remembering::default());
-        let redemption = Redemption { pool: PoolId([1; 32]), node: key.id(), role: protocol::link::Role::Node };
+        let redemption = Redemption { pool: PoolId([1; 32]), keys: vec![(key.id(), protocol::link::Role::Node)] };
         let signed = key.sign(&redemption);
         assert_eq!(signed.open(&signatures), Some(redemption.clone()));
         assert_eq!(locked(&signatures.0).newer.len(), 1);

@@ -1,6 +1,6 @@
 //! What the gateway needs from whoever carries tasks to workers: the seam between HTTP and the private path.
 
-use client::{AskError, Client, Model};
+use client::{AskError, Client, Pools, Model};
 use futures_util::{
     FutureExt, StreamExt,
     future::BoxFuture,
@@ -41,16 +41,30 @@ impl Asker for Client {
     }
 
     fn ask<'a>(&'a self, model: &'a str, task: Task) -> BoxFuture<'a, Result<Answer, AskError>> {
-        async move {
-            let mut answer = Client::ask(self, model, task).await?;
-            let (task, model, node) = (answer.task(), answer.model().to_owned(), answer.node());
-            let frames = stream::poll_fn(move |context| answer.poll_next(context)).boxed();
-            Ok(Answer { task, model, node, frames })
-        }
-        .boxed()
+        async move { Client::ask(self, model, task).await.map(streamed) }.boxed()
     }
 
     fn is_connected(&self) -> bool {
         Client::is_connected(self)
     }
+}
+
+impl Asker for Pools {
+    fn models(&self) -> BoxFuture<'_, Result<Vec<Model>, AskError>> {
+        Pools::models(self).boxed()
+    }
+
+    fn ask<'a>(&'a self, model: &'a str, task: Task) -> BoxFuture<'a, Result<Answer, AskError>> {
+        async move { Pools::ask(self, model, task).await.map(streamed) }.boxed()
+    }
+
+    fn is_connected(&self) -> bool {
+        Pools::is_connected(self)
+    }
+}
+
+fn streamed(mut answer: client::Answer) -> Answer {
+    let (task, model, node) = (answer.task(), answer.model().to_owned(), answer.node());
+    let frames = stream::poll_fn(move |context| answer.poll_next(context)).boxed();
+    Answer { task, model, node, frames }
 }

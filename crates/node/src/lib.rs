@@ -14,6 +14,7 @@
 //! ```
 //!
 //! Invariants:
+//! * whose permits hold it finds out itself, from what the pool's committees have signed (`agreed`);
 //! * a task is passed on only with a permit that an orchestrator of the pool signed for this client, this node and this
 //!   task, and each permit once;
 //! * the node, not the orchestrator, has the last word on its capacity;
@@ -22,6 +23,7 @@
 //! * when the owner takes the machine back ([`Node::hold_back`], [`Node::pause`]), the worker is killed and every task is
 //!   handed back to its asker (promise P9).
 
+mod agreed;
 mod homes;
 mod link;
 mod memory;
@@ -35,7 +37,12 @@ mod worker;
 pub use status::{LinkStatus, NodeStatus, WorkerStatus};
 
 use homes::HOMES;
-use protocol::{hold::Hold, ids::NodeId, link::ModelEntry, ticket::Ticket};
+use protocol::{
+    hold::Hold,
+    ids::NodeId,
+    link::{ModelEntry, Role},
+    ticket::Ticket,
+};
 use state::Shared;
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -56,6 +63,8 @@ pub struct NodeConfig {
     pub listen: Listen,
     /// The pool that it lends itself to.
     pub ticket: Ticket,
+    /// Keys of the same home, which join with this one where the ticket has an invite; this one among them or not.
+    pub household: Vec<(NodeId, Role)>,
     /// What people call the machine.
     pub label: String,
     /// The worker's program.

@@ -1,12 +1,19 @@
 //! The links to orchestrators: state up, probes down, again and again.
 
-use crate::state::{Link, Shared};
+use crate::{
+    agreed::NotBelieved,
+    state::{Link, Shared},
+};
 use protocol::{
     limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
     link::{ALPN, Denied, FromNode, HEARTBEAT_MS, Hello, HelloReply, Role, ToNode, Welcome},
     ticket::OrchestratorAddress,
+    time::unix_ms,
 };
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use transport::{ConnectError, Connection, NodeId, ReceiveError, Receiver, SendError, Sender, Transport};
@@ -39,6 +46,8 @@ enum LinkError {
     Ended(String),
     #[error("the orchestrator does not answer")]
     Silent,
+    #[error("what it shows of the pool's committee is not believed: {0}")]
+    NotBelieved(NotBelieved),
 }
 
 /// Keeps a link to one orchestrator or another until `stop`, then says goodbye.
@@ -114,13 +123,17 @@ async fn establish(
     let connection = transport.connect(orchestrator.id, &orchestrator.addresses, ALPN).await?;
     let (mut sender, mut receiver) = connection.open_stream().await?;
     let ticket = &shared.config.ticket;
-    let redemption = trust::redeem(ticket, shared.id, Role::Node);
-    let hello = Hello { pool: ticket.pool, secret: ticket.secret, redemption, role: Role::Node };
+    let redemption = trust::redeem(ticket, shared.id, Role::Node, &shared.config.household);
+    let known_epoch = shared.lock().agreed.epoch();
+    let hello = Hello { pool: ticket.pool, secret: ticket.secret, redemption, role: Role::Node, known_epoch };
     sender.message(&hello, LIMIT).await?;
     let reply = tokio::time::timeout(WELCOME_TIME_MAX, receiver.message(LIMIT));
     match reply.await.map_err(|_| LinkError::Silent)?? {
         Some(HelloReply::Welcome(welcome)) => {
-            welcome_to(shared, orchestrator, welcome);
+            if let Err(why) = welcome_to(shared, orchestrator, welcome) {
+                connection.close("not believed");
+                return Err(LinkError::NotBelieved(why));
+            }
             Ok(Established { connection, sender, receiver })
         }
         Some(HelloReply::Denied(denied)) => Err(LinkError::Denied(denied)),
@@ -128,14 +141,22 @@ async fn establish(
     }
 }
 
-fn welcome_to(shared: &Shared, orchestrator: &OrchestratorAddress, welcome: Welcome) {
+/// Takes a place with an orchestrator, if it is believed about who the committee is.
+fn welcome_to(
+    shared: &Shared,
+    orchestrator: &OrchestratorAddress,
+    welcome: Welcome,
+) -> Result<(), NotBelieved> {
+    let now_unix_ms = unix_ms(SystemTime::now());
     shared.update(|state| {
-        state.orchestrators = welcome.orchestrators.iter().map(|orchestrator| orchestrator.id).collect();
+        state.agreed.take(welcome.agreement.as_deref(), orchestrator.id, now_unix_ms)?;
         state.homes.learn(&welcome.orchestrators);
         state.homes.linked(orchestrator.id);
-        state.links.retain(|id, link| link.connected || state.orchestrators.contains(id));
+        let known: Vec<NodeId> = welcome.orchestrators.iter().map(|orchestrator| orchestrator.id).collect();
+        state.links.retain(|id, link| link.connected || known.contains(id));
         state.links.insert(orchestrator.id, Link { connected: true, ..Link::default() });
-    });
+        Ok(())
+    })
 }
 
 /// Runs an established link; `Ok` after a goodbye.
@@ -181,6 +202,16 @@ async fn run(
                 Some(ToNode::Standing { hold }) => {
                     let standing = Some(hold);
                     shared.update(|state| state.links.insert(orchestrator, Link { connected: true, error: None, standing }));
+                    continue;
+                }
+                Some(ToNode::Agreed(agreement)) => {
+                    let now_unix_ms = unix_ms(SystemTime::now());
+                    let taken = shared.update(|state| state.agreed.take(Some(&agreement), orchestrator, now_unix_ms));
+                    if let Err(why) = taken {
+                        // It is none any more, or there is more to know: either way the next link begins with that.
+                        connection.close("not believed");
+                        return Err(LinkError::NotBelieved(why));
+                    }
                     continue;
                 }
                 None => {

@@ -137,7 +137,7 @@ async fn read<T: serde::de::DeserializeOwned>(receiver: &mut Receiver, limit: us
 fn check_permit(shared: &Shared, client: NodeId, signed: &Signed<Permit>) -> Result<Permit, Refused> {
     let now_unix_ms = unix_ms(SystemTime::now());
     let expected = permit::Expected { pool: shared.config.ticket.pool, client, node: shared.id };
-    let orchestrators = shared.lock().orchestrators.clone();
+    let orchestrators = shared.lock().agreed.orchestrators().to_vec();
     let permit = permit::verify(signed, &orchestrators, &expected, now_unix_ms)
         .map_err(|error| Refused::Permit { why: error.to_string() })?;
     if permit.model != shared.config.model.digest {

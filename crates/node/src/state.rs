@@ -2,6 +2,7 @@
 
 use crate::{
     NodeConfig,
+    agreed::Agreed,
     homes::Homes,
     owner_hold::{self, OwnerHold},
     permits::UsedPermits,
@@ -44,8 +45,8 @@ pub(crate) struct State {
     /// Whether the owner, or the end of the process, takes the machine back.
     pub(crate) owner: OwnerHold,
     pub(crate) links: HashMap<NodeId, Link>,
-    /// Machines whose permits hold.
-    pub(crate) orchestrators: Vec<NodeId>,
+    /// Who the committee is: machines whose permits hold.
+    pub(crate) agreed: Agreed,
     /// Those that it is linked to, and those that it could be.
     pub(crate) homes: Homes,
     pub(crate) used_permits: UsedPermits,
@@ -117,7 +118,7 @@ impl Shared {
             worker: Worker::Starting,
             owner: OwnerHold::default(),
             links: HashMap::new(),
-            orchestrators: Vec::new(),
+            agreed: Agreed::new(config.ticket.pool),
             homes: Homes::new(config.key.id(), &config.ticket.orchestrators),
             used_permits: UsedPermits::default(),
             worker_ended: false,

@@ -4,9 +4,9 @@
 //! cannot be shown, and so is not granted: a node that was admitted since, evidence that was agreed on since. And what the
 //! block says against a node holds, whatever else is known: an honest orchestrator grants nothing that clients refuse.
 
-use crate::live::Named;
+use crate::{live::Named, rules};
 use protocol::{
-    grant::{Refusal, RefusalKind, Tier},
+    grant::{Refusal, RefusalKind},
     header::{Anchor, Handover},
     hold::Hold,
     ids::{ModelDigest, NodeId},
@@ -14,7 +14,7 @@ use protocol::{
     link::Role,
     pool::PoolPolicy,
     proof::Proof,
-    witness::{Lineage, Shown, Witness},
+    witness::{Agreement, Lineage, Proofs, Shown, Witness},
 };
 use registry::{Genesis, Member, State, keys};
 use std::{
@@ -94,6 +94,11 @@ pub(crate) fn lineage(genesis: Genesis, mut handovers: Vec<Handover>) -> Lineage
     Lineage { genesis, handovers }
 }
 
+/// What a node is shown of the committee on its admission.
+pub(crate) fn agreement(lineage: Lineage, newest: Option<&Anchored>) -> Agreement {
+    Agreement { lineage, anchor: newest.map(|anchored| (*anchored.anchor).clone()) }
+}
+
 impl Anchored {
     fn new(anchor: Arc<Anchor>, state: State) -> Option<Self> {
         if anchor.header.state != state.root() {
@@ -121,6 +126,12 @@ impl Anchored {
         Witness { anchor: (*self.anchor).clone(), policy: self.policy_proof.clone(), measurements: shown }
     }
 
+    /// What is, or is not, under some keys.
+    pub(crate) fn proofs(&self, asked: &[Vec<u8>]) -> Proofs {
+        let proofs = asked.iter().map(|key| self.state.prove_bytes(key)).collect();
+        Proofs { anchor: (*self.anchor).clone(), proofs }
+    }
+
     /// What is shown of a node that is to serve, or why a client would refuse it.
     pub(crate) fn shown(&self, named: &Named, model: ModelDigest, now_unix_ms: u64) -> Result<Shown, Hold> {
         let refused = |why: &str| Err(Hold::Refused { why: why.to_owned() });
@@ -130,23 +141,13 @@ impl Anchored {
         if !member.has_role(Role::Node) {
             return refused("it is no member of the pool that lends its machine");
         }
-        let is_allowed_in =
-            |regions: &[_]| regions.is_empty() || member.region.as_ref().is_some_and(|region| regions.contains(region));
-        if !is_allowed_in(&self.policy.regions) {
-            return refused("the pool's policy does not allow its region");
-        }
-        if self.policy.models.as_ref().is_some_and(|models| !models.contains(&model)) {
-            return refused("the pool's policy does not allow the model");
-        }
         let agreed = member.evidence.filter(|agreed| agreed.until_unix_ms > now_unix_ms);
         if agreed.is_some_and(|agreed| agreed.digest != evidence::digest(&checked.signed)) {
             return refused("its evidence is not what the pool has agreed on");
         }
-        if checked.tier.min(agreed.map_or(Tier::SelfSigned, |agreed| agreed.tier)) < self.policy.tier_min {
-            return Err(Hold::BelowTier);
-        }
-        if self.policy.measured_only && self.state.read(&keys::measurement(&checked.measurement)).is_none() {
-            return refused("the pool does not allow its worker's program");
+        let is_program_allowed = || self.state.read(&keys::measurement(&checked.measurement)).is_some();
+        if let Some(hold) = rules::hold(&self.policy, member, model, checked, is_program_allowed, now_unix_ms) {
+            return Err(hold);
         }
         let ask = (member.priced_models > 0).then(|| self.state.prove(&keys::ask(node, model)));
         Ok(Shown { member: proof.clone(), ask })

@@ -8,6 +8,12 @@ use std::{collections::HashMap, sync::Arc};
 /// A task that breaks off is one report; a client whose node dies under many tasks needs one probe, not many.
 const REPORTS_BURST: u32 = 16;
 const REPORTS_PER_SECOND: u32 = 2;
+/// People change a pool a few times a day; a program that pays for tasks does it more often.
+const SUBMITS_BURST: u32 = 16;
+const SUBMITS_PER_SECOND: u32 = 4;
+/// Proofs and lists: a whole pool of some thousands is read at once, and larger ones in a minute.
+const READINGS_BURST: u32 = 256;
+const READINGS_PER_SECOND: u32 = 32;
 
 #[derive(Default)]
 pub(crate) struct Clients(HashMap<NodeId, Client>);
@@ -15,6 +21,8 @@ pub(crate) struct Clients(HashMap<NodeId, Client>);
 struct Client {
     links: usize,
     reports: Budget,
+    submits: Budget,
+    readings: Budget,
     retries: Budget,
     hedges: Budget,
     resumes: Budget,
@@ -29,6 +37,8 @@ impl Client {
         Self {
             links: 0,
             reports: Budget::per_second(REPORTS_PER_SECOND, REPORTS_BURST),
+            submits: Budget::per_second(SUBMITS_PER_SECOND, SUBMITS_BURST),
+            readings: Budget::per_second(READINGS_PER_SECOND, READINGS_BURST),
             retries: Budget::retries(),
             hedges: Budget::hedges(),
             resumes: Budget::new(share_milli, reserve_milli_per_s, held_max),
@@ -55,6 +65,16 @@ impl Clients {
             Purpose::Hedge => client.hedges.withdraw(now_steady_ms),
             Purpose::Resume => client.resumes.withdraw(now_steady_ms),
         }
+    }
+
+    /// Whether this client may have something agreed on now; counts as done.
+    pub(crate) fn may_submit(&mut self, client: NodeId, now_steady_ms: u64) -> bool {
+        self.0.get_mut(&client).is_some_and(|client| client.submits.withdraw(now_steady_ms))
+    }
+
+    /// Whether this client may read what is agreed on now; counts as one reading.
+    pub(crate) fn may_read(&mut self, client: NodeId, now_steady_ms: u64) -> bool {
+        self.0.get_mut(&client).is_some_and(|client| client.readings.withdraw(now_steady_ms))
     }
 
     /// Whether this client may report now; counts as one report.

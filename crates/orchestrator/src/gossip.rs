@@ -24,7 +24,7 @@ mod telling;
 
 pub(crate) use telling::Parts;
 
-use crate::{clock::millis, epochs, live::Wish, matching, measuring, peers::Message, shared::Shared};
+use crate::{clock::millis, epochs, live::Wish, matching, measuring, peers::Message, rules::Rules, shared::Shared};
 use heard::{Heard, Taken};
 use protocol::{
     codec,
@@ -188,10 +188,13 @@ async fn apply(shared: &Arc<Shared>, nodes: Vec<(NodeId, bool)>) {
             for (node, left) in slice {
                 // Who is its first home may have changed.
                 live.touch(*node);
-                let Some(word) = gossip.heard.word(*node) else {
+                let Some(mut word) = gossip.heard.word(*node) else {
                     live.lost(*node, *left, now);
                     continue;
                 };
+                if let Some(vetted) = &mut word.vetted {
+                    Rules::of(&registry, *node).apply(vetted, now.unix_ms);
+                }
                 let models = word.vetted.iter().flat_map(|vetted| &vetted.workers).map(|worker| worker.live.model);
                 let models: Vec<ModelDigest> = models.collect();
                 let agreed = || registry.observations(*node).cloned().unwrap_or_default();
@@ -269,6 +272,11 @@ async fn quiet(shared: &Arc<Shared>) {
     let now = shared.now();
     let changed = shared.gossip().heard.quiet(|home| shared.peers.is_peer(home), now);
     apply(shared, changed.into_iter().map(|node| (node, false)).collect()).await;
+}
+
+/// What others say of a node counts no more.
+pub(crate) fn forget(shared: &Shared, node: NodeId) {
+    shared.gossip().heard.forget(node);
 }
 
 /// Forgets nodes that others speak for and that the pool has removed.

@@ -52,6 +52,7 @@ mod observed;
 mod orchestrator;
 mod outcomes;
 mod peers;
+mod rules;
 mod shared;
 mod vetting;
 

@@ -2,8 +2,9 @@
 
 mod client;
 mod node;
+mod reading;
 
-use crate::{clients::ClientLink, peers::Peers, shared::Shared};
+use crate::{anchor, clients::ClientLink, peers::Peers, shared::Shared};
 use committee::SayError;
 use node::NodeLink;
 use protocol::{
@@ -125,7 +126,7 @@ async fn admit(shared: &Arc<Shared>, connection: Connection) -> Option<Admitted>
     };
     match decide(shared, &connection, &hello).await {
         Ok(place) => {
-            let welcome = Welcome { orchestrators: shared.peers.committee() };
+            let welcome = welcome(shared, &hello).await;
             shared.counters.admitted.count();
             send_reply(&mut sender, &HelloReply::Welcome(welcome)).await.ok()?;
             Some(Admitted { connection, sender, receiver, place })
@@ -151,6 +152,23 @@ async fn admit(shared: &Arc<Shared>, connection: Connection) -> Option<Admitted>
     }
 }
 
+/// What a machine is told on its admission; a node also who the committee is, as far as it does not know it.
+async fn welcome(shared: &Shared, hello: &Hello) -> Welcome {
+    let orchestrators = shared.peers.committee();
+    if hello.role == Role::Client {
+        return Welcome { orchestrators, agreement: None };
+    }
+    // Right after a start there is nothing to show yet, and in a moment there is.
+    let _ = shared.anchors.first().await;
+    let handovers = shared.member.handovers(hello.known_epoch).await;
+    let params = shared.registry().state().read(&keys::params());
+    let newest = shared.anchors.current();
+    let agreement = params.map(|params| {
+        Box::new(anchor::agreement(anchor::lineage(params.genesis, handovers), newest.as_deref()))
+    });
+    Welcome { orchestrators, agreement }
+}
+
 /// The first message.
 async fn introduce(connection: &Connection) -> Option<(Sender, Receiver, Hello)> {
     let (sender, mut receiver) = connection.accept_stream().await?;
@@ -169,26 +187,33 @@ async fn decide(shared: &Arc<Shared>, connection: &Connection, hello: &Hello) ->
     if hello.pool != shared.pool {
         return Err(Turned::Away(Denied::OtherPool));
     }
-    let has_role = {
-        let registry = shared.registry();
-        registry.member(node).is_some_and(|member| member.has_role(role))
-    };
-    if !has_role {
+    if !may_enter(shared, node, role) {
         record(shared, admitting(shared, node, hello).ok_or(Turned::Away(Denied::NotAdmitted))?).await?;
         // A fact may be agreed on and not admit yet: where the pool's policy wants an approval first.
         match shared.registry().member(node) {
             Some(member) if member.has_role(role) => {}
             Some(member) if member.is_pending => return Err(Turned::Away(Denied::AwaitsApproval)),
+            None if role == Role::Client && shared.registry().may_read(node) => {}
             _ => return Err(Turned::Away(Denied::NotAdmitted)),
         }
-        let has_role = |state: &State| state.read(&keys::member(node)).is_some_and(|member| member.has_role(role));
-        shared.anchors.show(has_role).await;
+        let is_in = |state: &State| match state.read(&keys::member(node)) {
+            Some(member) => member.has_role(role),
+            None => state.read(&keys::standing(node.into())).is_some(),
+        };
+        shared.anchors.show(is_in).await;
     }
     let place = match role {
         Role::Node => NodeLink::enter(shared, connection).map(Place::Node),
         Role::Client => ClientLink::enter(shared, node).map(Place::Client),
     };
     place.ok_or(Turned::Away(Denied::Full))
+}
+
+/// Whether a machine takes part in this role, or comes to read as an account that may.
+fn may_enter(shared: &Shared, node: NodeId, role: Role) -> bool {
+    let registry = shared.registry();
+    registry.member(node).is_some_and(|member| member.has_role(role))
+        || (role == Role::Client && registry.may_read(node))
 }
 
 /// What makes this machine a member in the role that it comes in; `None` where nothing does.
@@ -200,7 +225,7 @@ fn admitting(shared: &Shared, node: NodeId, hello: &Hello) -> Option<Fact> {
     let redemption = hello.redemption.clone()?;
     let said = redemption.decode_unverified().ok()?;
     // Whether the invite holds is decided when the fact is applied: two that use one invite come in some order.
-    (said.node == node && said.role == hello.role).then_some(Fact::Joined { redemption })
+    (said.is_valid() && said.keys.contains(&(node, hello.role))).then_some(Fact::Joined { redemption })
 }
 
 /// Makes it a member: agreed on before it hears of it.

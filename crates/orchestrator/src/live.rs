@@ -18,7 +18,7 @@ pub(crate) use grant::{Drawn, Granted, Named, Tried, explain_avoided};
 pub(crate) use links::Word;
 pub(crate) use own::{Due, OwnTasks, Wish};
 
-use crate::vetting::Vetted;
+use crate::{rules::Rules, vetting::Vetted};
 use arriving::Shares;
 use entry::{Entry, Offer};
 use protocol::{
@@ -142,6 +142,30 @@ impl Live {
             live.workers = workers;
             live.silent_from_steady_ms = silent_from_steady_ms;
         });
+    }
+
+    /// The pool's policy may say something else of a node than before. The models that it lets work now.
+    pub(crate) fn rule(&mut self, node: NodeId, rules: &Rules<'_>, now: Now) -> Vec<ModelDigest> {
+        let (Some(entry), Some(live)) = (self.nodes.get(&node), self.fleet.get(node)) else { return Vec::new() };
+        let mut changed: Vec<(ModelDigest, Option<Hold>)> = Vec::new();
+        for (worker, offer) in live.workers.iter().zip(&entry.offers) {
+            let Some(evidence) = &offer.evidence else { continue };
+            let hold = rules.hold(worker.model, evidence, now.unix_ms);
+            if worker.hold.as_ref().is_none_or(Hold::is_of_policy) && worker.hold != hold {
+                changed.push((worker.model, hold));
+            }
+        }
+        if changed.is_empty() {
+            return Vec::new();
+        }
+        self.change(node, now, |live| {
+            for (model, hold) in &changed {
+                if let Some(worker) = live.worker_mut(*model) {
+                    worker.hold = hold.clone();
+                }
+            }
+        });
+        changed.into_iter().filter(|(_, hold)| hold.is_none()).map(|(model, _)| model).collect()
     }
 
     /// How a node stands, load apart: what it should know of itself.

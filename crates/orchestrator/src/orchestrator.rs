@@ -13,6 +13,7 @@ use crate::{
     matching, measuring,
     metrics::{Counters, Metrics},
     peers::Peers,
+    rules,
     shared::{Shared, States},
 };
 use committee::{Member, MemberConfig, SayError};
@@ -120,6 +121,7 @@ impl Orchestrator {
             clock: Clock::start(),
             counters: Counters::default(),
             anchors: Anchors::default(),
+            removals: watch::Sender::new(0),
             stop: stop.clone(),
             tasks,
             registry: member.registry(),
@@ -133,6 +135,7 @@ impl Orchestrator {
         opening.send_replace(Some(Arc::clone(&shared)));
         shared.spawn(follow(Arc::clone(&shared), founding.orchestrators.clone()));
         shared.spawn(sweep(Arc::clone(&shared)));
+        shared.spawn(rules::follow(Arc::clone(&shared)));
         shared.spawn(gossip::run(Arc::clone(&shared), inbox.live));
         shared.spawn(matching::attend(Arc::clone(&shared)));
         shared.spawn(measuring::run(Arc::clone(&shared)));
@@ -198,8 +201,7 @@ impl Orchestrator {
     pub async fn remove_member(&self, node: NodeId) -> Result<(), SayError> {
         let fact = Fact::MemberRemoved { node, at_unix_ms: self.shared.now().unix_ms };
         self.shared.say(vec![fact]).await?;
-        self.shared.live().forget(node);
-        self.shared.observed().forget(node);
+        rules::put_out(&self.shared, node);
         Ok(())
     }
 

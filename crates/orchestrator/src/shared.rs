@@ -13,6 +13,7 @@ use protocol::{
 use registry::{Event, Fact, Registry};
 use scheduler::{Budget, Now};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
+use tokio::sync::watch;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use trust::{MachineKey, score::PoolMedian};
 
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     pub(crate) peers: Arc<Peers>,
     pub(crate) counters: Counters,
     pub(crate) anchors: Anchors,
+    /// Counts up whenever somebody may take part no more: links look whether it is theirs.
+    pub(crate) removals: watch::Sender<u64>,
     pub(crate) stop: CancellationToken,
     pub(crate) tasks: TaskTracker,
     pub(crate) registry: Arc<RwLock<Registry>>,

@@ -1,5 +1,6 @@
 //! Why a node gets no work: one list of reasons from the gate to `status`.
 
+use crate::pool::Label;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -61,6 +62,15 @@ pub enum Hold {
         /// What does not hold.
         why: String,
     },
+    /// It is outside the regions that the pool's policy allows.
+    OutsideRegions {
+        /// Where it is, as the pool says.
+        region: Option<Label>,
+    },
+    /// The pool's policy does not allow the model.
+    ModelNotAllowed,
+    /// The pool's policy wants measured workers, and this one's program is not among those that it allows.
+    ProgramNotAllowed,
 }
 
 impl Hold {
@@ -79,12 +89,23 @@ impl Hold {
             Self::OutsideLocality => "outside-locality",
             Self::Excluded => "excluded",
             Self::Refused { .. } => "refused",
+            Self::OutsideRegions { .. } => "outside-regions",
+            Self::ModelNotAllowed => "model-not-allowed",
+            Self::ProgramNotAllowed => "program-not-allowed",
             Self::Paused { .. } => "paused",
             Self::Owner { .. } => "owner",
             Self::Ejected { .. } => "ejected",
             Self::Probation => "probation",
             Self::Unproven => "unproven",
         }
+    }
+
+    /// Whether the pool's policy is the reason.
+    pub fn is_of_policy(&self) -> bool {
+        matches!(
+            self,
+            Self::OutsideRegions { .. } | Self::ModelNotAllowed | Self::ProgramNotAllowed | Self::BelowTier
+        )
     }
 
     /// What its owner can do about it, where something can be done.
@@ -98,6 +119,11 @@ impl Hold {
             Self::Owner { .. } => Some("the rules stand in `[lend]` of `config.toml` in the home of that machine"),
             Self::Ejected { .. } => {
                 Some("run `darkbloom doctor` on that machine; it comes back by itself when it answers")
+            }
+            Self::OutsideRegions { .. } => Some("an administrator says where it is with `darkbloom pool label`"),
+            Self::ModelNotAllowed => Some("an administrator allows models with `darkbloom pool policy --models`"),
+            Self::ProgramNotAllowed => {
+                Some("an administrator allows a worker's program with `darkbloom pool measurement allow`")
             }
             Self::Probation | Self::Unproven => {
                 Some("none needed: it is tried now and then until it has proven itself")
@@ -128,6 +154,14 @@ impl fmt::Display for Hold {
             Self::Ejected { failures } => write!(f, "it failed {failures} tasks in a row"),
             Self::Probation => f.write_str("it is new and has not proven itself yet"),
             Self::Unproven => f.write_str("it has as many tasks as an unproven node may have"),
+            Self::OutsideRegions { region: Some(region) } => {
+                write!(f, "the pool's policy does not allow its region, {}", region.as_str())
+            }
+            Self::OutsideRegions { region: None } => {
+                f.write_str("the pool's policy names regions, and its region is not known")
+            }
+            Self::ModelNotAllowed => f.write_str("the pool's policy does not allow this model"),
+            Self::ProgramNotAllowed => f.write_str("the pool's policy does not allow its worker's program"),
             Self::Refused { why } => write!(f, "what it says of itself does not hold: {why}"),
         }
     }

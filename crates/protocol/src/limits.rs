@@ -120,6 +120,14 @@ pub const POLICY_MODELS_MAX: usize = 64;
 pub const POLICY_REGIONS_MAX: usize = 16;
 /// Invites of one pool that are not used up.
 pub const INVITES_MAX: usize = 4096;
+/// Keys that one use of an invite brings in: of a machine that lends, of its account, and of its programs that ask.
+pub const REDEMPTION_KEYS_MAX: usize = 4;
+/// Entries in one part of a list of members, invites or the like.
+pub const LISTED_MAX: usize = 1024;
+/// Records that are proven at a time; with their proofs they fit one message of a link.
+pub const PROVEN_MAX: usize = 32;
+/// Longest key of a record of the agreed state.
+pub const STATE_KEY_BYTES_MAX: usize = 512;
 /// Worker measurements that one pool allows.
 pub const MEASUREMENTS_MAX: usize = 256;
 /// Accounts of one pool.

@@ -8,10 +8,10 @@ use crate::{
     hold::Hold,
     ids::{ModelDigest, NodeId, PoolId, TaskId},
     ipc::ModelFacts,
-    pool::Redemption,
+    pool::{Listing, Page, Redemption},
     signed::Signed,
     ticket::OrchestratorAddress,
-    witness::Lineage,
+    witness::{Agreement, Lineage, Proofs},
 };
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -37,6 +37,8 @@ pub struct Hello {
     pub redemption: Option<Signed<Redemption>>,
     /// What it comes as.
     pub role: Role,
+    /// A node: since which epoch it knows the committee; 0: from the genesis on.
+    pub known_epoch: u64,
 }
 
 /// What a member comes as.
@@ -60,8 +62,10 @@ pub enum HelloReply {
 /// What a member learns on admission.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Welcome {
-    /// Machines whose permits hold in this pool, and where they listen, as far as that is known.
+    /// The pool's orchestrators, and where they listen, as far as that is known. Whose permits hold is not believed of it.
     pub orchestrators: Vec<OrchestratorAddress>,
+    /// To a node: who the committee is, so that it can verify it. A client asks ([`Question::Committee`]).
+    pub agreement: Option<Box<Agreement>>,
 }
 
 /// Why a member was not admitted.
@@ -156,6 +160,8 @@ pub enum ToNode {
         /// Why it matches no task to it, if so.
         hold: Option<Hold>,
     },
+    /// Another committee has taken over.
+    Agreed(Box<Agreement>),
 }
 
 /// A client's question: one stream each.
@@ -184,6 +190,54 @@ pub enum Question {
         /// The first that is asked about.
         from_epoch: u64,
     },
+    /// Agree on this: a bundle of facts that its author has signed (`registry::Bundle`), encoded.
+    Submit {
+        /// The bundle.
+        bundle: Vec<u8>,
+    },
+    /// What has the pool agreed on under these keys of its state? At most [`crate::limits::PROVEN_MAX`], each at most
+    /// [`crate::limits::STATE_KEY_BYTES_MAX`] long.
+    Prove {
+        /// The keys.
+        keys: Vec<Vec<u8>>,
+    },
+    /// Who is there?
+    List {
+        /// Of what.
+        what: Listing,
+        /// Behind which entry; `None`: from the first on.
+        after: Option<[u8; 32]>,
+    },
+}
+
+/// What became of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Submitted {
+    /// It is final.
+    Final {
+        /// How much it changed; 0: all was so already.
+        events: u32,
+    },
+    /// It is not, and why.
+    Refused {
+        /// At most [`crate::limits::WHY_CHARS_MAX`] characters.
+        why: String,
+    },
+}
+
+/// Why a question is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unanswered {
+    /// Too many of the kind at a time.
+    #[error("too many questions at a time: try again in a moment")]
+    Busy,
+    /// Whoever asks may read what the pool has agreed on, and nothing else.
+    #[error("who only reads a pool neither lends to it nor asks it: a member does")]
+    ReadsOnly,
+    /// The orchestrator cannot show yet what the pool has agreed on.
+    #[error("the orchestrator has only just begun: try again in a moment")]
+    NotReady,
 }
 
 /// How a task ended on one node, in the words of its asker. Counts and times, nothing of the content. Believed only of
@@ -253,6 +307,14 @@ pub enum Answer {
     Committee(Box<Lineage>),
     /// The question could not be read.
     Malformed,
+    /// To `Submit`.
+    Submitted(Submitted),
+    /// To `Prove`.
+    Proven(Box<Proofs>),
+    /// To `List`.
+    Listed(Page),
+    /// To any.
+    Unanswered(Unanswered),
 }
 
 /// A model and who can serve it.

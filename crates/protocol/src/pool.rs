@@ -37,15 +37,50 @@ pub struct Invite {
     pub until_unix_ms: Option<u64>,
 }
 
-/// The use of an invite by one machine, signed with the invite's key. It names the machine: another cannot use it.
+/// One use of an invite, signed with the invite's key. It names who joins by it: nobody else can use it.
+///
+/// A home has several keys: one that lends its machine, and some that ask. One use brings all of them in, so that an invite
+/// for one person admits that person's machine once, whichever of its keys comes first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Redemption {
     /// Which pool.
     pub pool: PoolId,
-    /// Who joins.
-    pub node: NodeId,
-    /// As what.
-    pub role: Role,
+    /// Who joins, and as what: at most [`limits::REDEMPTION_KEYS_MAX`], each once, and at most one that lends.
+    pub keys: Vec<(NodeId, Role)>,
+}
+
+impl Redemption {
+    /// Whether it is one that can count.
+    pub fn is_valid(&self) -> bool {
+        let lenders = self.keys.iter().filter(|(_, role)| *role == Role::Node).count();
+        let is_once = |at: usize| !self.keys[..at].iter().any(|(key, _)| *key == self.keys[at].0);
+        (1..=limits::REDEMPTION_KEYS_MAX).contains(&self.keys.len())
+            && lenders <= 1
+            && (0..self.keys.len()).all(is_once)
+    }
+}
+
+/// What members and auditors can have listed of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Listing {
+    /// Machines that are or were members, by their ids.
+    Members,
+    /// Invites that are not used up, by their ids.
+    Invites,
+    /// Accounts that stand in some way.
+    Standings,
+    /// Measurements of workers that are allowed.
+    Measurements,
+}
+
+/// A part of a list, ascending. What the pool says of each entry is proven to whoever asks
+/// ([`crate::link::Question::Prove`]); that none is left out is the orchestrator's word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// At most [`limits::LISTED_MAX`].
+    pub ids: Vec<[u8; 32]>,
+    /// Whether there are more behind the last one.
+    pub has_more: bool,
 }
 
 impl Signable for Redemption {
@@ -148,6 +183,17 @@ pub fn are_valid(labels: &[Label], max: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_use_of_an_invite_is_for_one_home() {
+        let of = |keys: &[(u8, Role)]| {
+            let keys = keys.iter().map(|(key, role)| (NodeId([*key; 32]), *role)).collect();
+            Redemption { pool: PoolId([0; 32]), keys }.is_valid()
+        };
+        assert!(of(&[(1, Role::Node), (2, Role::Client), (3, Role::Client)]));
+        assert!(!of(&[]) && !of(&[(1, Role::Node), (2, Role::Node)]) && !of(&[(1, Role::Client), (1, Role::Node)]));
+        assert!(!of(&[(1, Role::Client), (2, Role::Client), (3, Role::Client), (4, Role::Client), (5, Role::Client)]));
+    }
 
     #[test]
     fn labels_and_policies_have_one_form() {

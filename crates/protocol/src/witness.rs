@@ -32,6 +32,24 @@ pub struct Shown {
     pub ask: Option<Proof>,
 }
 
+/// Records of the pool's state, as they were asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proofs {
+    /// The newest block that is final, of which all proofs are.
+    pub anchor: Anchor,
+    /// Of what is, or is not, under each of the keys that were asked about, in their order.
+    pub proofs: Vec<Proof>,
+}
+
+/// What a node is shown on its admission, so that it knows itself whose permits hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Agreement {
+    /// How the committee came to be, from the epoch on that the node knew already.
+    pub lineage: Lineage,
+    /// The newest block that is final; `None` right after the start of an orchestrator.
+    pub anchor: Option<Anchor>,
+}
+
 /// How the committee of a pool came to be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lineage {

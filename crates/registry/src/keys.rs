@@ -46,6 +46,10 @@ pub(crate) const PARAMS: u8 = 0x00;
 pub(crate) const COMMITTEE: u8 = 0x05;
 pub(crate) const MEMBER: u8 = 0x10;
 pub(crate) const OBSERVED: u8 = 0x11;
+pub(crate) const POLICY: u8 = 0x02;
+pub(crate) const STANDING: u8 = 0x13;
+pub(crate) const MEASUREMENT: u8 = 0x33;
+pub(crate) const INVITE: u8 = 0x40;
 pub(crate) const MODEL: u8 = 0x31;
 pub(crate) const FAULT: u8 = 0x60;
 
@@ -116,7 +120,7 @@ keys! {
     /// How many there are of what is bounded.
     pub counts() -> Counts = 0x01, [];
     /// The pool's policy.
-    pub policy() -> PoolPolicy = 0x02, [];
+    pub policy() -> PoolPolicy = POLICY, [];
     /// What was issued.
     pub totals() -> Totals = 0x03, [];
     /// The time that was agreed on last.
@@ -134,7 +138,7 @@ keys! {
     /// What it asks for its work with a model.
     pub ask(node: NodeId, model: ModelDigest) -> Price = 0x12, [&node.0, &model.0];
     /// How an account stands.
-    pub standing(account: AccountId) -> Standing = 0x13, [&account.0];
+    pub standing(account: AccountId) -> Standing = STANDING, [&account.0];
     /// What an account has.
     pub account(account: AccountId) -> Account = 0x20, [&account.0];
     /// Credits held for a node's work on a task. By its asker too, so that nobody can take another's task id.
@@ -150,9 +154,9 @@ keys! {
     /// The model that a name means, which is in lower case here.
     pub model_name(folded: &str) -> ModelDigest = 0x32, [folded.as_bytes()];
     /// Whether workers of this measurement are allowed.
-    pub measurement(measurement: &[u8; 32]) -> Mark = 0x33, [measurement];
+    pub measurement(measurement: &[u8; 32]) -> Mark = MEASUREMENT, [measurement];
     /// An invite that is not used up.
-    pub invite(id: NodeId) -> Invite = 0x40, [&id.0];
+    pub invite(id: NodeId) -> Invite = INVITE, [&id.0];
     /// The sequence number of an author's last bundle.
     pub sequence(author: AccountId) -> u64 = 0x50, [&author.0];
     /// That a member of a committee has contradicted itself.

@@ -5,7 +5,7 @@ use crate::{
     bundle::Authenticated,
     keys::{self, Key},
     models::Models,
-    records::{AgreedFault, Member, Model, Observed, Params, Record},
+    records::{AgreedFault, Mark, Member, Model, Observed, Params, Record},
     state::{BlockContext, State, Step},
 };
 use protocol::{
@@ -14,11 +14,11 @@ use protocol::{
     header::Committee,
     ids::{AccountId, NodeId, PoolId},
     link::ModelEntry,
-    pool::{PoolPolicy, Standing},
+    pool::{Invite, Listing, Page, PoolPolicy, Standing},
     proof::{Digest, Proof},
     signed::Verifier,
 };
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, ops::Bound};
 use trust::observations::Observations;
 
 /// The agreed state of a pool. [`Registry::default`] is the state before any fact.
@@ -35,6 +35,10 @@ pub struct Registry {
     // Of members only.
     observed: BTreeMap<NodeId, Observed>,
     faults: BTreeMap<(NodeId, u64, FaultKind), AgreedFault>,
+    policy: Option<PoolPolicy>,
+    invites: BTreeMap<NodeId, Invite>,
+    standings: BTreeMap<AccountId, Standing>,
+    measurements: BTreeMap<[u8; 32], Mark>,
 }
 
 impl PartialEq for Registry {
@@ -80,7 +84,8 @@ impl Registry {
         let mut models = Vec::new();
         for key in touched {
             let Some((prefix, id)) = key.split_first() else { continue };
-            let node = || <[u8; 32]>::try_from(id).ok().map(NodeId);
+            let id = <[u8; 32]>::try_from(id).ok();
+            let node = || id.map(NodeId);
             match *prefix {
                 keys::PARAMS => self.params = self.state.read(&keys::params()),
                 keys::COMMITTEE => self.committee = self.state.committee(),
@@ -93,6 +98,10 @@ impl Registry {
                     let fault = self.state.tree.get(&key).and_then(AgreedFault::decode);
                     self.faults.extend(fault.map(|fault| ((fault.member, fault.epoch, fault.kind), fault)));
                 }
+                keys::POLICY => self.policy = self.state.read(&keys::policy()),
+                keys::INVITE => refresh(&self.state, &mut self.invites, node(), keys::invite),
+                keys::STANDING => refresh(&self.state, &mut self.standings, id.map(AccountId), keys::standing),
+                keys::MEASUREMENT => refresh(&self.state, &mut self.measurements, id, |id| keys::measurement(&id)),
                 _ => {}
             }
         }
@@ -150,13 +159,40 @@ impl Registry {
     }
 
     /// The pool's policy, once it is founded.
-    pub fn policy(&self) -> Option<PoolPolicy> {
-        self.state.read(&keys::policy())
+    pub fn policy(&self) -> Option<&PoolPolicy> {
+        self.policy.as_ref()
+    }
+
+    /// Whether workers of this measurement are allowed.
+    pub fn allows(&self, measurement: &[u8; 32]) -> bool {
+        self.measurements.contains_key(measurement)
+    }
+
+    /// At most `max` entries of a list behind one of them, ascending, and whether there are more.
+    pub fn list(&self, what: Listing, after: Option<[u8; 32]>, max: usize) -> Page {
+        fn page<K: Ord + Copy, V>(of: &BTreeMap<K, V>, after: Option<K>, max: usize, id: fn(K) -> [u8; 32]) -> Page {
+            let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+            let mut behind = of.range((from, Bound::Unbounded)).map(|(key, _)| id(*key));
+            let ids = behind.by_ref().take(max).collect();
+            Page { ids, has_more: behind.next().is_some() }
+        }
+        match what {
+            Listing::Members => page(&self.members, after.map(NodeId), max, |node| node.0),
+            Listing::Invites => page(&self.invites, after.map(NodeId), max, |invite| invite.0),
+            Listing::Standings => page(&self.standings, after.map(AccountId), max, |account| account.0),
+            Listing::Measurements => page(&self.measurements, after, max, |measurement| measurement),
+        }
     }
 
     /// How an account stands.
     pub fn standing(&self, account: AccountId) -> Option<Standing> {
-        self.state.read(&keys::standing(account))
+        self.standings.get(&account).copied()
+    }
+
+    /// Whether a key is an account that reads the pool by its standing, without being a member: an auditor's, or of those who
+    /// decide.
+    pub fn may_read(&self, key: NodeId) -> bool {
+        self.standing(key.into()).is_some_and(|standing| standing != Standing::Member)
     }
 
     /// Whether one of two accounts wants nothing to do with the other.
@@ -195,16 +231,16 @@ impl Registry {
     }
 }
 
-fn refresh<R: Record>(
+fn refresh<I: Ord + Copy, R: Record>(
     state: &State,
-    index: &mut BTreeMap<NodeId, R>,
-    node: Option<NodeId>,
-    key: impl Fn(NodeId) -> Key<R>,
+    index: &mut BTreeMap<I, R>,
+    id: Option<I>,
+    key: impl Fn(I) -> Key<R>,
 ) {
-    let Some(node) = node else { return };
-    match state.read(&key(node)) {
-        Some(record) => drop(index.insert(node, record)),
-        None => drop(index.remove(&node)),
+    let Some(id) = id else { return };
+    match state.read(&key(id)) {
+        Some(record) => drop(index.insert(id, record)),
+        None => drop(index.remove(&id)),
     }
 }
 

@@ -71,6 +71,11 @@ impl State {
         self.tree.prove(key.as_bytes())
     }
 
+    /// As [`State::prove`], of a key as bytes: what whoever asks means by it, is theirs to know.
+    pub fn prove_bytes(&self, key: &[u8]) -> Proof {
+        self.tree.prove(key)
+    }
+
     /// Every key and value, by ascending path.
     pub fn entries(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.tree.iter()

@@ -145,7 +145,7 @@ impl StubOrchestrator {
         let (mut sender, mut receiver) = connection.accept_stream().await.unwrap();
         let _: Hello = receiver.message(limits::HELLO_BYTES_MAX).await.unwrap().unwrap();
         let own = OrchestratorAddress { id: self.key.id(), addresses: Vec::new() };
-        let welcome = Welcome { orchestrators: vec![own] };
+        let welcome = Welcome { orchestrators: vec![own], agreement: None };
         sender.message(&HelloReply::Welcome(welcome), LINK_MESSAGE_BYTES_MAX).await.unwrap();
         sender.finish();
         while let Some((mut sender, mut receiver)) = connection.accept_stream().await {

@@ -163,7 +163,7 @@ fn two_that_redeem_one_invite_are_one_too_many() {
         .iter()
         .enumerate()
         .map(|(member, machine)| {
-            let redemption = Redemption { pool: driver.pool(), node: machine.id(), role: Role::Node };
+            let redemption = Redemption { pool: driver.pool(), keys: vec![(machine.id(), Role::Node)] };
             let joined = Fact::Joined { redemption: invite.sign(&redemption) };
             let signed = driver.signed(machine, 1, vec![joined]);
             driver.hear(&signed);

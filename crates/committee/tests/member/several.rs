@@ -94,7 +94,7 @@ async fn two_redeem_one_invite_at_two_members_and_one_wins() {
         for member in &members[round % 3..round % 3 + 2] {
             reached(member, height).await;
             let machine = MachineKey::generate();
-            let redemption = Redemption { pool, node: machine.id(), role: Role::Node };
+            let redemption = Redemption { pool, keys: vec![(machine.id(), Role::Node)] };
             let bundle = Bundle {
                 pool,
                 author: machine.id().into(),

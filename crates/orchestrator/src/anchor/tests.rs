@@ -1,7 +1,7 @@
 use super::*;
 use crate::{live::Reachable, vetting::Checked};
 use protocol::{
-    grant::{Expected, WorkerEvidence},
+    grant::{Expected, Tier, WorkerEvidence},
     header::{Committee, Header},
     ids::AccountId,
     market::Price,

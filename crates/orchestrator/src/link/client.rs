@@ -1,11 +1,11 @@
 //! A client's link: one stream for each question.
 
-use super::SEND_TIME_MAX;
+use super::{SEND_TIME_MAX, reading};
 use crate::{anchor, clients::ClientLink, gossip, matching, outcomes, shared::Shared};
 use protocol::{
     ids::NodeId,
     limits,
-    link::{Answer, NodeRow, Question},
+    link::{Answer, NodeRow, Question, Unanswered},
 };
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -14,14 +14,42 @@ use transport::{Connection, ReceiveError, Receiver, Sender};
 /// What fits one message beside everything that is not a row.
 const ROWS_BYTES_MAX: usize = limits::LINK_MESSAGE_BYTES_MAX - 1024;
 
+/// What a client may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum May {
+    /// Everything.
+    Ask,
+    /// What the pool has agreed on, and how its nodes stand.
+    Read,
+}
+
+/// Whether a machine takes part still, and how.
+fn may(shared: &Shared, client: NodeId) -> Option<May> {
+    let registry = shared.registry();
+    if registry.is_member(client) {
+        return Some(May::Ask);
+    }
+    registry.may_read(client).then_some(May::Read)
+}
+
 /// Serves the link until it ends. The transport bounds the streams that are open at a time.
 pub(super) async fn run(shared: &Arc<Shared>, connection: &Connection, link: &ClientLink) {
-    while let Some((sender, receiver)) = connection.accept_stream().await {
-        let client = link.client();
-        if !shared.registry().is_member(client) {
+    let (client, mut removals) = (link.client(), shared.removals.subscribe());
+    loop {
+        let stream = tokio::select! {
+            stream = connection.accept_stream() => Some(stream),
+            // The sender lives as long as what is shared.
+            _ = removals.changed() => None,
+        };
+        if may(shared, client).is_none() {
             connection.close("removed from the pool");
             return;
         }
+        let (sender, receiver) = match stream {
+            Some(Some(stream)) => stream,
+            Some(None) => return,
+            None => continue,
+        };
         let owner = Arc::clone(shared);
         shared.spawn(async move { serve(&owner, client, sender, receiver).await });
     }
@@ -40,8 +68,17 @@ async fn serve(shared: &Arc<Shared>, client: NodeId, mut sender: Sender, mut rec
         }
     };
     let _until_answered = shared.answers.token();
+    let is_task = |question: &Question| {
+        matches!(
+            question,
+            Question::Match(_) | Question::Report { .. } | Question::Outcome(_) | Question::Audit { .. }
+        )
+    };
     let answer = match question {
         None => Answer::Malformed,
+        Some(question) if is_task(&question) && may(shared, client) != Some(May::Ask) => {
+            Answer::Unanswered(Unanswered::ReadsOnly)
+        }
         Some(Question::Match(request)) if matching::is_bounded(&request) => {
             let gone = sender.stopped();
             match matching::answer(shared, client, request, gone).await {
@@ -92,6 +129,9 @@ async fn answer(shared: &Arc<Shared>, client: NodeId, question: Question) -> Ans
             let lineage = params.map(|params| anchor::lineage(params.genesis, handovers));
             lineage.map_or(Answer::Malformed, |lineage| Answer::Committee(Box::new(lineage)))
         }
+        Question::Submit { bundle } => reading::submit(shared, client, &bundle).await,
+        Question::Prove { keys } => reading::prove(shared, client, &keys).await,
+        Question::List { what, after } => reading::list(shared, client, what, after),
         Question::Audit { task } => Answer::Audit(matching::reading(shared, client, task).map(Box::new)),
     }
 }

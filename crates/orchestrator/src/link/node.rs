@@ -1,7 +1,9 @@
 //! A node's link: its state comes up, probes go down.
 
 use super::SEND_TIME_MAX;
-use crate::{clock::millis, epochs, gossip, live::MODELS_BROUGHT_MAX, matching, shared::Shared, vetting::Vetter};
+use crate::{
+    clock::millis, epochs, gossip, live::MODELS_BROUGHT_MAX, matching, rules::Rules, shared::Shared, vetting::Vetter,
+};
 use protocol::{
     grant::ModelRef,
     ids::{ModelDigest, NodeId},
@@ -117,7 +119,8 @@ async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: Fr
         FromNode::State(state) => {
             let refused = bring(shared, link.node, &state).await;
             let now = shared.now();
-            let vetted = vetter.vet(state, &refused, now);
+            let mut vetted = vetter.vet(state, &refused, now);
+            Rules::of(&shared.registry(), link.node).apply(&mut vetted, now.unix_ms);
             shared.counters.states.count();
             for _ in vetted.workers.iter().filter(|worker| worker.live.hold.is_some()) {
                 shared.counters.workers_refused.count();

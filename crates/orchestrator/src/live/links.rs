@@ -233,6 +233,13 @@ impl Live {
         Some(entry)
     }
 
+    /// Tells every node with a link of its own. Where the queue is full the node does not read; it asks with its next link.
+    pub(crate) fn tell_all(&self, message: &ToNode) {
+        for direct in self.nodes.values().filter_map(Entry::direct) {
+            let _ = direct.outgoing.try_send(message.clone());
+        }
+    }
+
     /// A node answered a probe.
     pub(crate) fn alive(&mut self, node: NodeId, link: u64, number: u64, now: Now, silence_max_ms: u64) {
         let Some(own) = self.of_link(node, link).and_then(Entry::direct_mut) else { return };

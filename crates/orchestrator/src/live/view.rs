@@ -16,6 +16,11 @@ impl Live {
         self.nodes.range((from, Bound::Unbounded)).take(SLICE).map(|(node, _)| *node).collect()
     }
 
+    /// The ids of the next nodes; none: that was all.
+    pub(crate) fn ids_after(&self, after: Option<NodeId>) -> Vec<NodeId> {
+        self.slice(after)
+    }
+
     /// The next nodes by their ids; none: that was all.
     pub(crate) fn rows(&mut self, registry: &Registry, after: Option<NodeId>, now: Now) -> Vec<NodeRow> {
         let nodes = self.slice(after);

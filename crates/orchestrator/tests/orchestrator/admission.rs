@@ -58,8 +58,6 @@ async fn a_removed_member_is_out_at_once_and_for_good() {
     assert_eq!(Node::join(&pool.ticket, &node.link.key).await.err(), Some(Denied::NotAdmitted));
 
     pool.orchestrator.remove_member(client.id()).await.unwrap();
-    let (mut sender, _receiver) = client.link.connection.open_stream().await.unwrap();
-    let _ = sender.message(&protocol::link::Question::Models, limits::QUESTION_BYTES_MAX).await;
     assert_eq!(within(client.link.connection.closed()).await, "removed from the pool");
     let pool = pool.restarted().await;
     assert_eq!(Node::join(&pool.ticket, &node.link.key).await.err(), Some(Denied::NotAdmitted));

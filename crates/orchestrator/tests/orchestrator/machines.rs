@@ -138,7 +138,7 @@ pub(crate) async fn connect(ticket: &Ticket, key: &MachineKey) -> (Transport, Co
 async fn introduce(ticket: &Ticket, key: &MachineKey, role: Role) -> Result<(Link, Welcome), Denied> {
     let (transport, connection) = connect(ticket, key).await;
     let (mut sender, mut receiver) = connection.open_stream().await.unwrap();
-    let hello = Hello { pool: ticket.pool, secret: ticket.secret, redemption: None, role };
+    let hello = Hello { pool: ticket.pool, secret: ticket.secret, redemption: None, role, known_epoch: 0 };
     sender.message(&hello, LIMIT).await.unwrap();
     let reply = within(receiver.message(LIMIT)).await.unwrap();
     match reply.expect("an answer") {

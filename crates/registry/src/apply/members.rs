@@ -52,31 +52,46 @@ pub(crate) fn admit(draft: &mut Draft, node: NodeId, role: Role, at_unix_ms: u64
 
 pub(crate) fn join(draft: &mut Draft, author: AccountId, signed: &Signed<Redemption>) -> Result<(), Rejection> {
     let redemption = draft.open(signed, |redemption| redemption.pool)?;
-    let node = redemption.node;
+    if !redemption.is_valid() {
+        return Err(PoolError::Redemption.into());
+    }
+    let keys = &redemption.keys;
     // An orchestrator says it for the machine that it saw at the door.
-    if author != node.into() && !roles::is_orchestrator(draft, author) {
+    if !keys.iter().any(|(key, _)| author == (*key).into()) && !roles::is_orchestrator(draft, author) {
         return Err(Rejection::NotAllowed);
     }
     // Who is in already does not use the invite up.
-    if draft.read(&keys::member(node)).is_some_and(|mut member| *member.role(redemption.role)) {
-        return member(draft, node).map(|_| ());
+    let has_role = |(key, role): &(NodeId, Role)| {
+        draft.read(&keys::member(*key)).is_some_and(|mut member| *member.role(*role))
+    };
+    if keys.iter().all(has_role) {
+        return keys.iter().try_for_each(|(key, _)| member(draft, *key).map(drop));
     }
-    // Standing comes with the first joining: what was revoked since does not come back with a second role.
-    let is_new = !draft.has(&keys::member(node));
+    let reads_only = |standing: Standing| standing < Standing::Member;
+    let invite = draft.read(&keys::invite(signed.signer));
+    let stands = |(key, _): &(NodeId, Role)| draft.has(&keys::standing((*key).into()));
+    if invite.is_some_and(|invite| reads_only(invite.standing)) && keys.iter().all(stands) {
+        return Ok(());
+    }
     let standing = pool::use_invite(draft, signed.signer)?;
-    // An auditor reads, and takes no part.
-    if standing < Standing::Member {
-        return Err(Rejection::NotAllowed);
-    }
     let now = draft.now();
-    admit(draft, node, redemption.role, now)?;
-    if is_new && !draft.has(&keys::standing(node.into())) {
-        if draft.counts().standings as usize >= limits::MEMBERS_MAX {
-            return Err(PoolError::Full("accounts that stand in some way").into());
+    for (key, role) in keys {
+        // Standing comes with the first joining: what was revoked since does not come back with a second role.
+        let is_new = !draft.has(&keys::member(*key));
+        if !reads_only(standing) {
+            admit(draft, *key, *role, now)?;
+        } else if !is_new {
+            // An auditor reads, and takes no part. Who takes part, or did, is none by an invite.
+            return Err(Rejection::NotAllowed);
         }
-        draft.count(|counts| counts.standings += 1);
-        draft.write(keys::standing(node.into()), &standing);
-        draft.happened(Event::StandingSet { account: node.into(), standing: Some(standing) });
+        if is_new && !draft.has(&keys::standing((*key).into())) {
+            if draft.counts().standings as usize >= limits::MEMBERS_MAX {
+                return Err(PoolError::Full("accounts that stand in some way").into());
+            }
+            draft.count(|counts| counts.standings += 1);
+            draft.write(keys::standing((*key).into()), &standing);
+            draft.happened(Event::StandingSet { account: (*key).into(), standing: Some(standing) });
+        }
     }
     Ok(())
 }

@@ -36,7 +36,7 @@ fn accounts_begin_once_within_the_quota() {
 #[test]
 fn tasks_that_hold_credits_are_bounded_by_the_policy() {
     let mut world = World::trading();
-    let policy = PoolPolicy { holds_per_account_max: 1, ..world.registry.policy().unwrap() };
+    let policy = PoolPolicy { holds_per_account_max: 1, ..world.registry.policy().cloned().unwrap() };
     world.owner(Fact::PolicySet(policy)).unwrap();
     world.place_hold(1, HOUR_MS).unwrap();
     let second = order(TaskId([41; 16]), NODE, 1, world.now + HOUR_MS);
@@ -48,7 +48,7 @@ fn what_an_account_spends_on_a_day_is_bounded_by_the_policy() {
     const DAY_MS: u64 = 24 * HOUR_MS;
     let mut world = World::trading();
     world.pass(DAY_MS - START_MS % DAY_MS);
-    let policy = PoolPolicy { day_micro_max: Some(100), ..world.registry.policy().unwrap() };
+    let policy = PoolPolicy { day_micro_max: Some(100), ..world.registry.policy().cloned().unwrap() };
     world.owner(Fact::PolicySet(policy)).unwrap();
     world.place_hold(70, 4 * HOUR_MS).unwrap();
     assert_eq!(world.place_hold_of(OTHER_NODE, 31, HOUR_MS), refused(LedgerError::DayUsed { left_micro: 30 }));
@@ -74,7 +74,7 @@ fn a_hold_that_returns_after_midnight_gives_the_new_day_nothing() {
     const DAY_MS: u64 = 24 * HOUR_MS;
     let mut world = World::trading();
     world.pass(DAY_MS - START_MS % DAY_MS - HOUR_MS);
-    let policy = PoolPolicy { day_micro_max: Some(100), ..world.registry.policy().unwrap() };
+    let policy = PoolPolicy { day_micro_max: Some(100), ..world.registry.policy().cloned().unwrap() };
     world.owner(Fact::PolicySet(policy)).unwrap();
     world.place_hold(100, 3 * HOUR_MS).unwrap();
     world.pass(2 * HOUR_MS);

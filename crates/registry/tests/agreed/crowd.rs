@@ -164,7 +164,7 @@ impl Crowd {
             14 => Fact::InviteRevoked { invite: node },
             15..18 => {
                 let invite = self.machine();
-                Fact::Joined { redemption: self.sign(invite, &Redemption { pool: pool_id(), node, role }) }
+                Fact::Joined { redemption: self.sign(invite, &Redemption { pool: pool_id(), keys: vec![(node, role)] }) }
             }
             18 => Fact::Approved { node },
             19 => Fact::Labelled { node, region: Some(label.clone()), labels: vec![label] },
@@ -253,7 +253,7 @@ impl Crowd {
             return self.account();
         }
         match fact {
-            Fact::Joined { redemption } => redemption.decode_unverified().unwrap().node.into(),
+            Fact::Joined { redemption } => redemption.decode_unverified().unwrap().keys[0].0.into(),
             Fact::AccountLinked { link } => link.decode_unverified().unwrap().account,
             Fact::AskSet { node, .. } => (*node).into(),
             Fact::BlockSet { .. } | Fact::AccountUnlinked { .. } => self.account(),

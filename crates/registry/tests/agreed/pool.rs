@@ -110,7 +110,7 @@ fn an_invite_is_used_by_its_key_for_a_machine_that_says_so_itself() {
     let Fact::Joined { mut redemption } = joined(NODE, NODE, Role::Node) else { unreachable!() };
     redemption.signer = INVITE;
     assert_eq!(world.says(NODE.into(), Fact::Joined { redemption }), Err(Rejection::Signature));
-    let other_pool = protocol::pool::Redemption { pool: PoolId([0; 32]), node: NODE, role: Role::Node };
+    let other_pool = protocol::pool::Redemption { pool: PoolId([0; 32]), keys: vec![(NODE, Role::Node)] };
     let redemption = signed(INVITE, &other_pool);
     assert_eq!(world.says(NODE.into(), Fact::Joined { redemption }), Err(Rejection::Signature));
 }

@@ -211,7 +211,7 @@ pub(crate) fn settled(receipt: &Receipt) -> Fact {
 }
 
 pub(crate) fn joined(invite: NodeId, node: NodeId, role: Role) -> Fact {
-    Fact::Joined { redemption: signed(invite, &Redemption { pool: pool_id(), node, role }) }
+    Fact::Joined { redemption: signed(invite, &Redemption { pool: pool_id(), keys: vec![(node, role)] }) }
 }
 
 pub(crate) fn link(machine: NodeId, account: AccountId, number: u64) -> Fact {

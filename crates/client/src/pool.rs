@@ -90,10 +90,12 @@ impl Client {
     pub async fn read_all<R: Record>(&self, asked: &[Key<R>]) -> Result<Vec<Option<R>>, AskError> {
         let mut records = Vec::with_capacity(asked.len());
         for part in asked.chunks(limits::PROVEN_MAX) {
-            let (orchestrator, root, proofs) = self.proven(part.iter().map(|key| key.as_bytes().to_vec()).collect()).await?;
+            let (orchestrator, root, proofs) =
+                self.proven(part.iter().map(|key| key.as_bytes().to_vec()).collect()).await?;
             for (key, proof) in part.iter().zip(&proofs) {
                 let record = key.check(proof, root.state());
-                records.push(record.map_err(|error| AskError::NotBelieved { orchestrator, reason: error.to_string() })?);
+                records
+                    .push(record.map_err(|error| AskError::NotBelieved { orchestrator, reason: error.to_string() })?);
             }
         }
         Ok(records)

@@ -1,7 +1,16 @@
 //! The command line, and nothing but it.
 
+mod pool;
+
+pub use self::pool::{
+    AccessArguments, CommitteeAddArguments, CommitteeCommand, CommitteeRemoveArguments, CreateArguments, DayLimit,
+    GrantArguments, InviteArguments, LabelArguments, LocalityChoice, MeasurementArguments, MeasurementCommand,
+    NodesArguments, PolicyArguments, PoolCommand, Retention, RevokeArguments, RevokeStandingArguments,
+    Role as PoolRole, SeatArguments, TierChoice,
+};
+
 use clap::{Args, Parser, Subcommand};
-use protocol::{founding::Seat, ticket::Ticket};
+use protocol::ticket::Ticket;
 use std::{net::SocketAddr, path::PathBuf};
 
 /// A private AI cloud from the idle computers of its members.
@@ -31,7 +40,7 @@ pub enum Command {
     Serve(ServeArguments),
     /// Run an orchestrator alone, or as one of a committee
     Orchestrate(OrchestrateArguments),
-    /// Found a pool whose committee are several machines
+    /// Found a pool, invite people to it, and decide who takes part under which rules
     #[command(subcommand)]
     Pool(PoolCommand),
     /// Ask one question
@@ -128,35 +137,11 @@ pub struct JoinArguments {
 
 #[derive(Debug, Args)]
 pub struct ServeArguments {
-    /// The pool's ticket; default: the one that this home joined with
+    /// The pool's ticket; several are asked in this order; default: those that this home joined with
     #[arg(long, value_name = "TICKET")]
-    pub join: Option<Ticket>,
+    pub join: Vec<Ticket>,
     #[command(flatten)]
     pub gateway: GatewayArguments,
-}
-
-#[derive(Debug, Subcommand)]
-pub enum PoolCommand {
-    /// Print where this machine's orchestrator will listen: one line for whoever founds the pool
-    Seat(SeatArguments),
-    /// Found a pool of these orchestrators; each of them then runs `darkbloom orchestrate --founding FILE`
-    Create(CreateArguments),
-}
-
-#[derive(Debug, Args)]
-pub struct SeatArguments {
-    #[command(flatten)]
-    pub network: NetworkArguments,
-}
-
-#[derive(Debug, Args)]
-pub struct CreateArguments {
-    /// A seat of each orchestrator, as `darkbloom pool seat` prints it: 1, 4, 7 or more of them
-    #[arg(long, value_name = "SEAT", required = true, num_args = 1.., value_delimiter = ',')]
-    pub members: Vec<Seat>,
-    /// Where to write the line that each of them starts with; it holds the secret of the pool's tickets
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -170,9 +155,9 @@ pub struct OrchestrateArguments {
 
 #[derive(Debug, Args)]
 pub struct AskArguments {
-    /// The pool's ticket; default: the pool of this home
+    /// The pool's ticket; several are asked in this order; default: the pools of this home
     #[arg(long, value_name = "TICKET")]
-    pub join: Option<Ticket>,
+    pub join: Vec<Ticket>,
     /// Which model
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub model: String,

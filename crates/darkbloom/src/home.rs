@@ -3,7 +3,7 @@
 use crate::failure::Failure;
 use etcetera::{AppStrategy, AppStrategyArgs};
 use owner::{ClientSettings, LendSettings, Purpose, settings};
-use protocol::{hold::Hold, ticket::Ticket};
+use protocol::{hold::Hold, ids::NodeId, link::Role, ticket::Ticket};
 use serde::{Deserialize, Serialize};
 use std::{
     fs::{self, File, OpenOptions},
@@ -188,6 +188,17 @@ impl Home {
         Ok(MachineKey::from_seed(&derived))
     }
 
+    /// The keys of this home that join a pool together, and as what.
+    pub fn household(&self) -> Result<Vec<(NodeId, Role)>, Failure> {
+        let roles = [
+            (KeyRole::Node, Role::Node),
+            (KeyRole::Gateway, Role::Client),
+            (KeyRole::Asker, Role::Client),
+            (KeyRole::Account, Role::Client),
+        ];
+        roles.into_iter().map(|(key, role)| Ok((self.key(key)?.id(), role))).collect()
+    }
+
     /// 32 secret bytes in a file that only its owner reads; made once, whole or not at all.
     pub fn secret_file(&self, name: &str) -> Result<Zeroizing<[u8; 32]>, Failure> {
         let path = self.root.join(name);
@@ -270,14 +281,30 @@ impl Home {
 
     /// Remembers the pool that this home belongs to.
     pub fn write_ticket(&self, ticket: &Ticket) -> Result<(), Failure> {
-        self.write_private("ticket", format!("{ticket}\n").as_bytes())
+        self.write_tickets(std::slice::from_ref(ticket))
     }
 
-    /// The pool that this home belongs to.
+    /// Remembers the pools that this home asks, in their order.
+    pub fn write_tickets(&self, tickets: &[Ticket]) -> Result<(), Failure> {
+        let lines: String = tickets.iter().map(|ticket| format!("{ticket}\n")).collect();
+        self.write_private("ticket", lines.as_bytes())
+    }
+
+    /// The pool that this home belongs to: the first of those that it asks.
     pub fn ticket(&self) -> Result<Ticket, Failure> {
+        let mut tickets = self.tickets()?;
+        Ok(tickets.swap_remove(0))
+    }
+
+    /// The pools that this home asks, in their order: at least one.
+    pub fn tickets(&self) -> Result<Vec<Ticket>, Failure> {
         let path = self.root.join("ticket");
         match fs::read_to_string(&path) {
-            Ok(text) => text.parse().map_err(|error| Failure::new(format!("{}: {error}", path.display()))),
+            Ok(text) => {
+                let lines = text.lines().chain(text.is_empty().then_some(""));
+                let tickets: Result<Vec<Ticket>, _> = lines.map(str::parse).collect();
+                tickets.map_err(|error| Failure::new(format!("{}: {error}", path.display())))
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 Err(Failure::new(format!("the home {} belongs to no pool yet", self.root.display()))
                     .hint("start one with `darkbloom up`, or give a ticket: `--join TICKET`"))

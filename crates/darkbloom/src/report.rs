@@ -1,9 +1,13 @@
 //! What `--json` prints. The schemas in `docs/schemas` are generated from these types.
 
 mod agreement;
+mod pool;
 mod trust;
 
 pub use self::agreement::AgreementReport;
+pub use self::pool::{
+    AccountReport, ChangeReport, InviteReport, PolicyReport, PoolMemberReport, PoolMembersReport, PoolReport, standing,
+};
 pub use self::trust::{RateReport, ScoreReport};
 
 use jiff::Timestamp;
@@ -312,7 +316,7 @@ fn broken(broken: &Broken) -> Reason {
 }
 
 /// A time that was given in milliseconds since 1970.
-fn rfc3339(unix_ms: u64) -> String {
+pub fn rfc3339(unix_ms: u64) -> String {
     let time = i64::try_from(unix_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
     time.unwrap_or_default().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -1,6 +1,6 @@
 //! What the gateway needs from whoever carries tasks to workers: the seam between HTTP and the private path.
 
-use client::{AskError, Client, Pools, Model};
+use client::{AskError, Client, Model, Pools};
 use futures_util::{
     FutureExt, StreamExt,
     future::BoxFuture,

@@ -127,7 +127,9 @@ impl From<AskError> for ApiError {
             AskError::Unreachable { .. } => Self::server(StatusCode::SERVICE_UNAVAILABLE, "pool_unreachable", message),
             AskError::Broken { .. } => Self::server(StatusCode::BAD_GATEWAY, "answer_broken", message),
             AskError::NotBelieved { .. } => Self::server(StatusCode::BAD_GATEWAY, "not_believed", message),
-            AskError::Denied(_) | AskError::Unanswered(_) => Self::server(StatusCode::SERVICE_UNAVAILABLE, "pool_denied", message),
+            AskError::Denied(_) | AskError::Unanswered(_) => {
+                Self::server(StatusCode::SERVICE_UNAVAILABLE, "pool_denied", message)
+            }
             AskError::Invalid(error) | AskError::Task(error) => error.into(),
             // What later versions of the client add.
             _ => Self::server(StatusCode::INTERNAL_SERVER_ERROR, "not_answered", message),

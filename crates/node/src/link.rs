@@ -142,11 +142,7 @@ async fn establish(
 }
 
 /// Takes a place with an orchestrator, if it is believed about who the committee is.
-fn welcome_to(
-    shared: &Shared,
-    orchestrator: &OrchestratorAddress,
-    welcome: Welcome,
-) -> Result<(), NotBelieved> {
+fn welcome_to(shared: &Shared, orchestrator: &OrchestratorAddress, welcome: Welcome) -> Result<(), NotBelieved> {
     let now_unix_ms = unix_ms(SystemTime::now());
     shared.update(|state| {
         state.agreed.take(welcome.agreement.as_deref(), orchestrator.id, now_unix_ms)?;

@@ -163,9 +163,8 @@ async fn welcome(shared: &Shared, hello: &Hello) -> Welcome {
     let handovers = shared.member.handovers(hello.known_epoch).await;
     let params = shared.registry().state().read(&keys::params());
     let newest = shared.anchors.current();
-    let agreement = params.map(|params| {
-        Box::new(anchor::agreement(anchor::lineage(params.genesis, handovers), newest.as_deref()))
-    });
+    let agreement =
+        params.map(|params| Box::new(anchor::agreement(anchor::lineage(params.genesis, handovers), newest.as_deref())));
     Welcome { orchestrators, agreement }
 }
 

@@ -4,6 +4,7 @@ mod schedule;
 
 pub use schedule::{Schedule, Window, WindowError};
 
+use protocol::grant::Locality;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -64,11 +65,13 @@ pub struct ClientSettings {
     /// Whether, now and then, a second worker of the pool may read a task with its answer, to find nodes that answer with
     /// another model than they name.
     pub audit: bool,
+    /// How far tasks may travel: of several pools those are asked whose policy lets tasks travel no further.
+    pub locality: Locality,
 }
 
 impl Default for ClientSettings {
     fn default() -> Self {
-        Self { audit: true }
+        Self { audit: true, locality: Locality::Pool }
     }
 }
 

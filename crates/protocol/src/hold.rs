@@ -102,10 +102,7 @@ impl Hold {
 
     /// Whether the pool's policy is the reason.
     pub fn is_of_policy(&self) -> bool {
-        matches!(
-            self,
-            Self::OutsideRegions { .. } | Self::ModelNotAllowed | Self::ProgramNotAllowed | Self::BelowTier
-        )
+        matches!(self, Self::OutsideRegions { .. } | Self::ModelNotAllowed | Self::ProgramNotAllowed | Self::BelowTier)
     }
 
     /// What its owner can do about it, where something can be done.

@@ -120,6 +120,8 @@ pub struct Member {
     pub evidence: Option<AgreedEvidence>,
     /// Models for which it has an ask.
     pub priced_models: u32,
+    /// Other keys of the same home, which joined with it by one use of an invite: approved and removed with it.
+    pub household: Vec<NodeId>,
 }
 
 impl Member {
@@ -136,6 +138,7 @@ impl Member {
             labels: Vec::new(),
             evidence: None,
             priced_models: 0,
+            household: Vec::new(),
         }
     }
 

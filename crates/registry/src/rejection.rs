@@ -105,7 +105,10 @@ pub enum PoolError {
     #[error("this invite does not count, or no more: ask for a new one")]
     UnknownInvite,
     /// It names no keys, too many, one twice, or two that lend.
-    #[error("an invite is used by one home: by at most {} of its keys, of which one lends", limits::REDEMPTION_KEYS_MAX)]
+    #[error(
+        "an invite is used by one home: by at most {} of its keys, of which one lends",
+        limits::REDEMPTION_KEYS_MAX
+    )]
     Redemption,
     /// Its time is over.
     #[error("this invite has run out: ask for a new one")]

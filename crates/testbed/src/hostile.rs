@@ -29,7 +29,8 @@ impl Hostile {
         let orchestrator = &ticket.orchestrators[0];
         let link = transport.connect(orchestrator.id, &orchestrator.addresses, link::ALPN).await.expect("connected");
         let (mut sender, mut receiver) = link.open_stream().await.expect("a stream");
-        let hello = Hello { pool: ticket.pool, secret: ticket.secret, redemption: None, role: Role::Client, known_epoch: 0 };
+        let hello =
+            Hello { pool: ticket.pool, secret: ticket.secret, redemption: None, role: Role::Client, known_epoch: 0 };
         sender.message(&hello, limits::LINK_MESSAGE_BYTES_MAX).await.expect("sent");
         sender.finish();
         let reply = receiver.message(limits::LINK_MESSAGE_BYTES_MAX).await.expect("an answer");

@@ -5,12 +5,7 @@ use protocol::{ids::NodeId, limits, link::Role, pool::Redemption, signed::Signed
 
 /// What a machine shows to join in a role by the invite of its ticket; `None` where the ticket has no invite. `household`:
 /// the keys of its home that come in with it, itself or not.
-pub fn redeem(
-    ticket: &Ticket,
-    own: NodeId,
-    role: Role,
-    household: &[(NodeId, Role)],
-) -> Option<Signed<Redemption>> {
+pub fn redeem(ticket: &Ticket, own: NodeId, role: Role, household: &[(NodeId, Role)]) -> Option<Signed<Redemption>> {
     let invite = MachineKey::from_seed(ticket.invite.as_ref()?);
     let others = household.iter().filter(|(key, _)| *key != own);
     // A home lends by one key.
@@ -29,7 +24,8 @@ mod tests {
         let key = MachineKey::generate();
         let mut ticket =
             Ticket { pool: PoolId([2; 32]), orchestrators: Vec::new(), secret: None, invite: Some(*key.seed()) };
-        let household = [1, 2, 3, 4].map(|byte| (NodeId([byte; 32]), if byte == 1 { Role::Node } else { Role::Client }));
+        let household =
+            [1, 2, 3, 4].map(|byte| (NodeId([byte; 32]), if byte == 1 { Role::Node } else { Role::Client }));
         for (own, role) in household {
             let redemption = crate::open(&redeem(&ticket, own, role, &household).unwrap()).unwrap();
             assert!(redemption.is_valid() && redemption.keys.len() == 4 && redemption.keys[0] == (own, role));

@@ -6,17 +6,17 @@ use crate::{
     failure::Failure,
     home::{Home, KeyRole},
 };
-use client::{Answer, Client};
+use client::{Answer, Pools};
 use protocol::task::{Finish, Frame, Generation, Message, Sampling, Task, Usage};
 use std::io::Write;
 
-/// Connects to the pool of the ticket, or of the home.
-pub async fn connect(home: &Home, arguments: &AskArguments) -> Result<Client, Failure> {
-    let ticket = match &arguments.join {
-        Some(ticket) => ticket.clone(),
-        None => home.ticket()?,
+/// Connects to the pools of the tickets, or of the home.
+pub async fn connect(home: &Home, arguments: &AskArguments) -> Result<Pools, Failure> {
+    let tickets = match arguments.join.as_slice() {
+        [] => home.tickets()?,
+        given => given.to_vec(),
     };
-    daemon::start_client(home, KeyRole::Asker, ticket).await
+    daemon::start_clients(home, KeyRole::Asker, &tickets).await
 }
 
 pub fn message(role: &str, content: impl Into<String>) -> Message {

@@ -2,7 +2,7 @@
 
 use super::ask;
 use crate::{cli::ChatArguments, failure::Failure, home::Home};
-use client::Client;
+use client::Pools;
 use protocol::task::Message;
 use std::{
     io::{BufRead, IsTerminal},
@@ -54,7 +54,7 @@ pub async fn run(home: &Home, arguments: ChatArguments) -> Result<ExitCode, Fail
 }
 
 async fn answer(
-    client: &Client,
+    client: &Pools,
     arguments: &ChatArguments,
     conversation: &[Message],
 ) -> Result<Option<String>, Failure> {

@@ -9,7 +9,7 @@ use crate::{
     models::Ready,
     report::{self, Status},
 };
-use client::{Client, ClientConfig};
+use client::{AskError, Client, ClientConfig, Pools};
 use gateway::{ApiKey, Gateway, GatewayConfig, Limits};
 use node::{Node, NodeConfig, WorkerSettings};
 use orchestrator::{Orchestrator, OrchestratorConfig};
@@ -54,6 +54,7 @@ pub async fn start_node(
         key: home.key(KeyRole::Node)?,
         listen: listen(network),
         ticket,
+        household: home.household()?,
         label: lend.label.clone().unwrap_or_else(host_name),
         worker_program: worker_program(lend.worker.as_deref())?,
         model: model.entry,
@@ -102,13 +103,45 @@ pub fn worker_program(named: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 pub async fn start_client(home: &Home, role: KeyRole, ticket: Ticket) -> Result<Client, Failure> {
-    let audit = home.client_settings()?.audit;
-    let keep = Some(home.path().join("committees"));
-    let config = ClientConfig { audit, keep, ..ClientConfig::new(home.key(role)?, ticket) };
-    Ok(Client::start(config).await?)
+    Ok(connect(home, role, ticket).await??)
 }
 
-pub async fn bind_gateway(arguments: &GatewayArguments, client: Client) -> Result<Gateway, Failure> {
+/// As [`start_client`], for one who does something about the error of the pool.
+pub async fn connect(home: &Home, role: KeyRole, ticket: Ticket) -> Result<Result<Client, AskError>, Failure> {
+    let audit = home.client_settings()?.audit;
+    let keep = Some(home.path().join("committees"));
+    let household = home.household()?;
+    let config = ClientConfig { audit, keep, household, ..ClientConfig::new(home.key(role)?, ticket) };
+    Ok(Client::start(config).await)
+}
+
+/// Clients of several pools, in this order. One that is out of reach does not keep the others from being asked, unless it
+/// is the only one.
+pub async fn start_clients(home: &Home, role: KeyRole, tickets: &[Ticket]) -> Result<Pools, Failure> {
+    let locality = home.client_settings()?.locality;
+    let (mut clients, mut failure): (Vec<Client>, Option<Failure>) = (Vec::new(), None);
+    for ticket in tickets {
+        if clients.iter().any(|client| client.pool() == ticket.pool) {
+            continue;
+        }
+        match connect(home, role, ticket.clone()).await? {
+            Ok(client) => clients.push(client),
+            Err(error) => {
+                if tickets.len() > 1 {
+                    eprintln!("warning: pool {} is left out: {error}", ticket.pool.short());
+                }
+                failure = failure.or(Some(error.into()));
+            }
+        }
+    }
+    match (clients.is_empty(), failure) {
+        (true, Some(failure)) => Err(failure),
+        (true, None) => Err(Failure::new("there is no pool to ask").hint("give a ticket: `--join TICKET`")),
+        (false, _) => Ok(Pools::new(clients, locality)),
+    }
+}
+
+pub async fn bind_gateway(arguments: &GatewayArguments, client: Pools) -> Result<Gateway, Failure> {
     let bind = arguments.bind.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], arguments.port)));
     let keys = match &arguments.api_key_file {
         Some(path) => read_keys(path)?,
@@ -142,7 +175,7 @@ pub fn base_url(address: SocketAddr) -> String {
 pub struct Parts {
     pub orchestrator: Option<Arc<Orchestrator>>,
     pub node: Option<Arc<Node>>,
-    pub client: Option<Client>,
+    pub client: Option<Pools>,
     pub gateway: Option<SocketAddr>,
     pub lending: Option<Arc<Lending>>,
 }

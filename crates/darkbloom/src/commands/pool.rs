@@ -1,97 +1,53 @@
-//! `darkbloom pool`: founds a pool whose committee are several machines.
+//! `darkbloom pool`: founds a pool, shows what it has agreed on, and changes that.
+//!
+//! | file | commands |
+//! |---|---|
+//! | `founding` | `seat`, `create` |
+//! | `show` | `show`, `members` |
+//! | `people` | `approve`, `remove`, `label`, `grant`, `revoke-standing` |
+//! | `invites` | `invite`, `invites`, `revoke`, `close-ticket` |
+//! | `policy` | `policy`, `measurement` |
+//! | `committee` | `committee add`, `committee remove` |
 
-use super::daemon;
+mod access;
+mod committee;
+mod founding;
+mod invites;
+mod people;
+mod policy;
+mod show;
+
+pub use founding::read;
+
 use crate::{
-    cli::{CreateArguments, PoolCommand, SeatArguments},
+    cli::{CommitteeCommand, MeasurementCommand, PoolCommand},
     failure::Failure,
-    home::{Home, KeyRole},
+    home::Home,
 };
-use orchestrator::Orchestrator;
-use protocol::{
-    founding::{Founding, Seat},
-    genesis::Genesis,
-    ids::AccountId,
-};
-use std::{
-    fs::{self, File, OpenOptions},
-    io::{Read, Write},
-    os::unix::fs::OpenOptionsExt,
-    path::Path,
-    process::ExitCode,
-};
-use zeroize::Zeroizing;
-
-/// No founding line is longer.
-const FILE_BYTES_MAX: u64 = 16 << 10;
+use std::process::ExitCode;
 
 pub async fn run(home: &Home, command: PoolCommand) -> Result<ExitCode, Failure> {
     match command {
-        PoolCommand::Seat(arguments) => seat(home, &arguments).await,
-        PoolCommand::Create(arguments) => create(home, &arguments),
-    }
-}
-
-/// Prints where this home's orchestrator will listen.
-async fn seat(home: &Home, arguments: &SeatArguments) -> Result<ExitCode, Failure> {
-    let _lock = home.lock("pool seat")?;
-    let seat = Orchestrator::seat(daemon::orchestrator(home, &arguments.network)?).await.map_err(Failure::new)?;
-    println!("{seat}");
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Writes the line with which each of the committee starts, and prints the ticket for everybody else.
-fn create(home: &Home, arguments: &CreateArguments) -> Result<ExitCode, Failure> {
-    let mut secret = Zeroizing::new([0; 32]);
-    getrandom::fill(&mut *secret).map_err(|error| Failure::new(format!("no random numbers: {error}")))?;
-    let orchestrators: Vec<_> = arguments.members.iter().map(|Seat(address)| address.clone()).collect();
-    let ids = orchestrators.iter().map(|orchestrator| orchestrator.id).collect();
-    let created = u64::try_from(jiff::Timestamp::now().as_millisecond()).unwrap_or_default();
-    let owner = AccountId::from(home.key(KeyRole::Account)?.id());
-    let genesis = Genesis { owner, ..Genesis::new(ids, &secret, created) };
-    let pool = genesis.pool().map_err(|error| {
-        Failure::new(error).hint("give one seat of each machine: `darkbloom pool seat` prints it there")
-    })?;
-    let founding = Founding { genesis, orchestrators, secret: *secret };
-    write(&arguments.out, &founding)?;
-    let count = founding.orchestrators.len();
-    let faults = (count - 1) / 3;
-    println!("pool {pool}, owned by account {owner}");
-    println!("ticket: {}", founding.ticket());
-    eprintln!(
-        "each of its {count} orchestrators starts with `darkbloom orchestrate --founding {}`",
-        arguments.out.display()
-    );
-    match faults {
-        0 => eprintln!("it works only while all of them do; with 4 orchestrators one may fail, with 7 two"),
-        faults => eprintln!("it works while at most {faults} of them fail or lie"),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn write(path: &Path, founding: &Founding) -> Result<(), Failure> {
-    let write = || {
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-        file.write_all(format!("{founding}\n").as_bytes())?;
-        file.sync_all()
-    };
-    write().map_err(|error: std::io::Error| {
-        let failure = Failure::new(format!("cannot write {}: {error}", path.display()));
-        match error.kind() {
-            std::io::ErrorKind::AlreadyExists => failure.hint("choose another file; that one may be of another pool"),
-            _ => failure,
+        PoolCommand::Seat(arguments) => founding::seat(home, &arguments).await,
+        PoolCommand::Create(arguments) => founding::create(home, &arguments),
+        PoolCommand::Show(arguments) => show::show(home, &arguments).await,
+        PoolCommand::Members(arguments) => show::members(home, &arguments).await,
+        PoolCommand::Invite(arguments) => invites::invite(home, &arguments).await,
+        PoolCommand::Invites(arguments) => invites::list(home, &arguments).await,
+        PoolCommand::Revoke(arguments) => invites::revoke(home, &arguments).await,
+        PoolCommand::CloseTicket(arguments) => invites::close_ticket(home, &arguments).await,
+        PoolCommand::Approve(arguments) => people::approve(home, &arguments).await,
+        PoolCommand::Remove(arguments) => people::remove(home, &arguments).await,
+        PoolCommand::Label(arguments) => people::label(home, &arguments).await,
+        PoolCommand::Grant(arguments) => people::grant(home, &arguments).await,
+        PoolCommand::RevokeStanding(arguments) => people::revoke_standing(home, &arguments).await,
+        PoolCommand::Policy(arguments) => policy::policy(home, &arguments).await,
+        PoolCommand::Measurement(MeasurementCommand::Allow(arguments)) => policy::measure(home, &arguments, true).await,
+        PoolCommand::Measurement(MeasurementCommand::Revoke(arguments)) => {
+            policy::measure(home, &arguments, false).await
         }
-    })
-}
-
-/// Reads what [`create`] wrote.
-pub fn read(path: &Path) -> Result<Founding, Failure> {
-    let fail = |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()));
-    if fs::metadata(path).map_err(|error| fail(&error))?.len() > FILE_BYTES_MAX {
-        return Err(fail(&"no file that `darkbloom pool create` wrote"));
+        PoolCommand::Measurement(MeasurementCommand::Ls(arguments)) => policy::measurements(home, &arguments).await,
+        PoolCommand::Committee(CommitteeCommand::Add(arguments)) => committee::add(home, &arguments).await,
+        PoolCommand::Committee(CommitteeCommand::Remove(arguments)) => committee::remove(home, &arguments).await,
     }
-    let mut text = Zeroizing::new(String::new());
-    File::open(path)
-        .and_then(|file| file.take(FILE_BYTES_MAX).read_to_string(&mut text))
-        .map_err(|error| fail(&error))?;
-    text.parse().map_err(|error| fail(&error))
 }

@@ -7,11 +7,17 @@ use std::process::ExitCode;
 pub fn run(arguments: &SchemaArguments) -> Result<ExitCode, Failure> {
     let fail = |error| Failure::new(format!("cannot write to {}: {error}", arguments.dir.display()));
     std::fs::create_dir_all(&arguments.dir).map_err(fail)?;
-    let schemas: [(&str, Schema); 5] = [
+    let schemas: [(&str, Schema); 11] = [
         ("status", schema_for!(report::Status)),
         ("doctor", schema_for!(report::Doctor)),
         ("run", schema_for!(report::Answer)),
         ("sim", schema_for!(sim::report::Report)),
+        ("pool-show", schema_for!(report::PoolReport)),
+        ("pool-policy", schema_for!(report::PolicyReport)),
+        ("pool-members", schema_for!(report::PoolMembersReport)),
+        ("pool-invite", schema_for!(report::InviteReport)),
+        ("pool-invites", schema_for!(Vec<report::InviteReport>)),
+        ("pool-change", schema_for!(report::ChangeReport)),
         ("models-ls", schema_for!(Vec<report::CatalogueModel>)),
     ];
     for (name, schema) in schemas {

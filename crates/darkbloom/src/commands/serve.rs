@@ -12,18 +12,19 @@ use std::process::ExitCode;
 pub async fn run(home: &Home, arguments: ServeArguments) -> Result<ExitCode, Failure> {
     let lock = home.lock("serve")?;
     let stop = shutdown::on_signal()?;
-    let ticket = match arguments.join {
-        Some(ticket) => ticket,
-        None => home.ticket()?,
+    let tickets = match arguments.join.as_slice() {
+        [] => home.tickets()?,
+        given => given.to_vec(),
     };
-    let client = daemon::start_client(home, KeyRole::Gateway, ticket.clone()).await?;
+    let client = daemon::start_clients(home, KeyRole::Gateway, &tickets).await?;
+    let client_pool = client.clients()[0].pool().to_string();
     let mut parts = Parts { client: Some(client.clone()), ..Parts::default() };
     let result = async {
-        // Only a ticket that admits is worth keeping.
-        home.write_ticket(&ticket)?;
+        // Only tickets of which one admits are worth keeping.
+        home.write_tickets(&tickets)?;
         let gateway = daemon::bind_gateway(&arguments.gateway, client).await?;
         let address = *parts.gateway.insert(gateway.local_addr());
-        let _control = daemon::announce(home, &lock, ticket.pool.to_string(), &parts)?;
+        let _control = daemon::announce(home, &lock, client_pool, &parts)?;
         println!("base URL: {}", daemon::base_url(address));
         gateway.serve(stop).await.map_err(Failure::new)
     };

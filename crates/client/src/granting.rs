@@ -30,6 +30,7 @@ pub(crate) fn matched(shared: Arc<Shared>, request: MatchRequest) -> Boxed<'stat
             let mut grant = match answer {
                 Answer::Match(MatchReply::Granted(grant)) => grant,
                 Answer::Match(MatchReply::Refused(refusal)) => return Ok(Matched::Refused(refusal)),
+                Answer::Unanswered(why) => return Err(AskError::Unanswered(why)),
                 _ => return Err(matching::unexpected()),
             };
             let checked = match verified(&shared, |light| check(&shared, &grant, &request, light)).await {
@@ -52,6 +53,10 @@ pub(crate) fn matched(shared: Arc<Shared>, request: MatchRequest) -> Boxed<'stat
                 if has_other && !disbelieved.contains(&orchestrator) {
                     disbelieved.push(orchestrator);
                     continue;
+                }
+                if !is_usable && !fault.is_lie() {
+                    // Nobody is to blame: this client does not want what the pool offers.
+                    return Err(AskError::NoNode { reasons: vec![reason], retry_after_ms: None });
                 }
                 if !is_usable {
                     return Err(AskError::NotBelieved { orchestrator, reason });

@@ -7,12 +7,13 @@
 use crate::{AskError, Client, matching};
 use protocol::{
     codec,
+    header::Anchor,
     ids::NodeId,
     limits,
     link::{Answer, Question, Submitted, Unanswered},
     pool::Listing,
+    proof::Proof,
     time::unix_ms,
-    witness::Proofs,
 };
 use registry::{Bundle, Fact, Record, keys, keys::Key};
 use std::time::{Duration, SystemTime};
@@ -122,17 +123,16 @@ impl Client {
     }
 
     /// Proofs of what is under some keys, against a root that is believed, and whose they are.
-    async fn proven(&self, asked: Vec<Vec<u8>>) -> Result<(NodeId, Root, Vec<protocol::proof::Proof>), AskError> {
+    async fn proven(&self, asked: Vec<Vec<u8>>) -> Result<(NodeId, Root, Vec<Proof>), AskError> {
         let mut disbelieved = Vec::new();
         loop {
             let count = asked.len();
             let (orchestrator, answer) = self.patiently(Question::Prove { keys: asked.clone() }).await?;
-            let Answer::Proven(proofs) = answer else { return Err(matching::unexpected()) };
-            let reason = match self.believed(&proofs).await {
-                Ok(root) if proofs.proofs.len() == count => return Ok((orchestrator, root, proofs.proofs)),
+            let Answer::Proven(shown) = answer else { return Err(matching::unexpected()) };
+            let reason = match self.root(&shown.anchor).await? {
+                Ok(root) if shown.proofs.len() == count => return Ok((orchestrator, root, shown.proofs)),
                 Ok(_) => "it proves something else than it was asked".to_owned(),
-                Err(AskError::NotBelieved { reason, .. }) => reason,
-                Err(error) => return Err(error),
+                Err(error) => error.to_string(),
             };
             let has_other = self.shared.link.orchestrators().distrust(orchestrator, &reason);
             if !has_other || disbelieved.contains(&orchestrator) {
@@ -142,18 +142,17 @@ impl Client {
         }
     }
 
-    async fn believed(&self, proofs: &Proofs) -> Result<Root, AskError> {
-        let check = |light: &mut Light| light.check(&proofs.anchor, unix_ms(SystemTime::now()));
-        let mut checked = self.shared.known.with(check);
+    /// The state in a block, if it is one that the pool's committee has signed lately.
+    async fn root(&self, anchor: &Anchor) -> Result<Result<Root, AnchorError>, AskError> {
+        let known = &self.shared.known;
+        let check = |light: &mut Light| light.check(anchor, unix_ms(SystemTime::now()));
+        let mut checked = known.with(check);
         if matches!(checked, None | Some(Err(AnchorError::UnknownCommittee { .. }))) {
-            self.shared.known.learn(&self.shared.link).await?;
-            checked = self.shared.known.with(check);
+            known.learn(&self.shared.link).await?;
+            checked = known.with(check);
         }
-        self.shared.known.keep_in_passing();
-        let orchestrator = NodeId(proofs.anchor.header.pool.0);
-        let checked = checked.expect("a committee is known since the client began");
-        // Who it was, the caller knows.
-        checked.map_err(|error| AskError::NotBelieved { orchestrator, reason: error.to_string() })
+        known.keep_in_passing();
+        Ok(checked.expect("a committee is known since the client began"))
     }
 
     /// Asks, and waits where there are too many questions.

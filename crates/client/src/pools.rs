@@ -1,29 +1,27 @@
-//! Several pools in order: the own one first, then others, as far as the asker's own policy lets tasks travel.
+//! Several pools in order: the own one first, then others.
 //!
 //! A task goes to the next pool only where the one before it cannot take it: it has no node for it, no place, or no such
-//! model, or does not answer. How far a pool's tasks travel stands in its policy, which is proven; a pool that is wider than
-//! the asker allows is never asked, whatever its orchestrators say.
+//! model, or does not answer. How far a pool's tasks travel stands in its policy, which each grant proves: to a pool that is
+//! wider than the asker allows ([`crate::verify::OwnPolicy::locality_max`]) nothing is sent, whatever its orchestrators say.
 
 use crate::{Answer, AskError, Client, Model};
-use protocol::{grant::Locality, task::Task};
-use registry::keys;
+use protocol::task::Task;
 use transport::Boxed;
 
 /// Clients of several pools, the first being asked first.
 #[derive(Clone)]
 pub struct Pools {
     clients: Vec<Client>,
-    locality_max: Locality,
 }
 
 impl Pools {
-    /// Pools in the order in which they are asked. `locality_max`: how far tasks may travel at most.
+    /// Pools in the order in which they are asked.
     ///
     /// # Panics
     /// If there is none.
-    pub fn new(clients: Vec<Client>, locality_max: Locality) -> Self {
+    pub fn new(clients: Vec<Client>) -> Self {
         assert!(!clients.is_empty(), "there is a pool to ask");
-        Self { clients, locality_max }
+        Self { clients }
     }
 
     /// The clients, in order.
@@ -77,11 +75,7 @@ impl Pools {
                         wanted = default;
                     }
                 }
-                let answered = match self.check(client).await {
-                    Ok(()) => client.ask(&wanted, task.clone()).await,
-                    Err(error) => Err(error),
-                };
-                match answered {
+                match client.ask(&wanted, task.clone()).await {
                     Err(error) if goes_on(&error) => failures.push(error),
                     answered => return answered,
                 }
@@ -93,24 +87,6 @@ impl Pools {
     async fn default_of_first(&self) -> Option<String> {
         let models = self.clients.first()?.models().await.ok()?;
         models.into_iter().find(|model| model.default).map(|model| model.name)
-    }
-
-    /// Whether this pool may be asked. One alone is asked as it always was: its grants are verified by the same policy.
-    async fn check(&self, client: &Client) -> Result<(), AskError> {
-        if self.clients.len() == 1 {
-            return Ok(());
-        }
-        let policy = client.read(&keys::policy()).await?;
-        match policy.map(|policy| policy.locality_max) {
-            Some(locality) if locality <= self.locality_max => Ok(()),
-            _ => Err(AskError::NoNode {
-                reasons: vec![format!(
-                    "pool {} lets tasks travel further than this client's own policy allows",
-                    client.pool().short()
-                )],
-                retry_after_ms: None,
-            }),
-        }
     }
 
     /// Ends every connection.

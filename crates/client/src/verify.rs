@@ -46,6 +46,8 @@ pub struct OwnPolicy {
     pub models: Option<Vec<ModelDigest>>,
     /// Only a pool whose policy it is that nobody keeps prompts or answers.
     pub retains_nothing: bool,
+    /// Only a pool whose policy lets tasks travel no further than this; `None`: any.
+    pub locality_max: Option<Locality>,
     /// The most that a node may ask.
     pub price_max: Option<Price>,
 }
@@ -88,6 +90,9 @@ pub enum GrantError {
     /// This client's own policy does not.
     #[error("this client's own policy does not allow the model {}", .0.short())]
     OwnModel(ModelDigest),
+    /// Tasks of the pool may travel further than this client allows.
+    #[error("the pool lets tasks travel further than this client's own policy allows")]
+    TooWide,
     /// The pool's policy lets prompts or answers be kept, and this client's own does not.
     #[error("this client wants nothing kept, and the pool's policy does not say so: an administrator can set it")]
     Retention,
@@ -105,7 +110,7 @@ impl GrantError {
     /// Whether the orchestrator is to blame: an honest one grants no such thing.
     pub fn is_lie(&self) -> bool {
         match self {
-            Self::OwnModel(_) | Self::Retention => false,
+            Self::OwnModel(_) | Self::Retention | Self::TooWide => false,
             Self::Candidate { why, .. } => !why.is_own(),
             _ => true,
         }
@@ -212,6 +217,9 @@ impl Demands {
         let policy = policy?.ok_or(GrantError::NoPolicy)?;
         if self.own.retains_nothing && !policy.retains_nothing {
             return Err(GrantError::Retention);
+        }
+        if self.own.locality_max.is_some_and(|max| policy.locality_max > max) {
+            return Err(GrantError::TooWide);
         }
         if self.policy.locality.min(policy.locality_max) < Locality::Pool {
             return Err(GrantError::Locality);

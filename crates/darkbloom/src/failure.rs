@@ -2,6 +2,10 @@
 
 use std::{fmt::Display, process::ExitCode};
 
+/// What becomes of a machine that an administrator has to let in.
+pub const AWAITS_APPROVAL: &str = "in an administrator's home `darkbloom pool members` lists who waits, and \
+                                   `darkbloom pool approve ID` lets them in";
+
 /// What the person at the terminal is told.
 #[derive(Debug)]
 pub struct Failure {
@@ -43,6 +47,7 @@ impl From<client::AskError> for Failure {
             client::AskError::Unreachable { .. } => {
                 Some("is the pool running? `darkbloom status` on its machine says so, `darkbloom up` starts one")
             }
+            client::AskError::Denied(protocol::link::Denied::AwaitsApproval) => Some(AWAITS_APPROVAL),
             client::AskError::Denied(_) => Some("`darkbloom status` on the pool's machine shows its current ticket"),
             client::AskError::NotBelieved { .. } => {
                 Some("an orchestrator shows what the pool has not agreed on: tell the pool's owner which one")

@@ -94,6 +94,17 @@ async fn every_json_output_fits_its_schema() {
     let answer = gateway.home.run(&["run", "hello", "--max-tokens", "3", "--json"]);
     let answer = assert_fits("run", &answer.stdout);
     assert_eq!((&answer["completion_tokens"], &answer["finish_reason"]), (&3.into(), &"length".into()));
+    let home = &orchestrator.home;
+    let fits = |name: &str, arguments: &[&str]| assert_fits(name, &home.run(&[arguments, &["--json"]].concat()).stdout);
+    let shown = fits("pool-show", &["pool", "show"]);
+    assert_eq!((&shown["own_standing"], &shown["shared_ticket"]), (&"owner".into(), &true.into()));
+    assert_eq!(fits("pool-policy", &["pool", "policy"]), shown["policy"]);
+    fits("pool-members", &["pool", "members"]);
+    let invite = fits("pool-invite", &["pool", "invite", "--uses", "3", "--for", "2d"]);
+    assert_eq!(fits("pool-invites", &["pool", "invites"]).as_array().map(Vec::len), Some(2));
+    let ended = fits("pool-change", &["pool", "revoke", invite["id"].as_str().expect("an id")]);
+    assert_eq!(ended["changes"], 1);
+    assert_eq!(fits("pool-measurements", &["pool", "measurement", "ls"]), serde_json::json!([]));
     assert_fits("models-ls", &gateway.home.run(&["models", "ls", "--json"]).stdout);
     let doctor = assert_fits("doctor", &node.home.run(&["doctor", "--json"]).stdout);
     let sandbox = doctor["checks"].as_array().expect("checks").iter().find(|check| check["name"] == "sandbox");

@@ -244,6 +244,12 @@ fn a_clients_own_policy_narrows_the_pools() {
     assert_eq!(with(OwnPolicy { models: other, ..OwnPolicy::default() }), Some(GrantError::OwnModel(MODEL)));
     assert_eq!(with(OwnPolicy { models: Some(vec![MODEL]), ..OwnPolicy::default() }), None);
     assert_eq!(with(OwnPolicy { retains_nothing: true, ..OwnPolicy::default() }), Some(GrantError::Retention));
+    let pool_at_most = |max| OwnPolicy { locality_max: Some(max), ..OwnPolicy::default() };
+    assert_eq!(with(pool_at_most(Locality::Pool)), None);
+    assert_eq!(with(pool_at_most(Locality::Device)), Some(GrantError::TooWide));
+    let mut wide = World::with_policy(|policy| policy.locality_max = Locality::Network);
+    wide.demands.own = pool_at_most(Locality::Pool);
+    assert_eq!(wide.honest(), Some(GrantError::TooWide));
     let mut keeps_nothing = World::with_policy(|policy| policy.retains_nothing = true);
     keeps_nothing.demands.own.retains_nothing = true;
     assert_eq!(keeps_nothing.honest(), None);

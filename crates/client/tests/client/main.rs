@@ -9,6 +9,7 @@ mod failover;
 mod hedging;
 mod lies;
 mod orchestrator;
+mod reading;
 mod script;
 mod starting;
 mod stub_node;

@@ -14,7 +14,7 @@ use protocol::{
     limits::{self, LINK_MESSAGE_BYTES_MAX},
     link::{self, Answer, End, Hello, HelloReply, Outcome, Question, Welcome},
     ticket::{OrchestratorAddress, Ticket},
-    witness::Lineage,
+    witness::{Lineage, Proofs},
 };
 use std::{
     collections::HashMap,
@@ -37,10 +37,15 @@ pub(crate) struct StubOrchestrator {
 /// What becomes of a grant before it is given.
 pub(crate) type Lie = Arc<dyn Fn(&mut Grant) + Send + Sync>;
 
+/// What becomes of proofs before they are given.
+pub(crate) type FalseProof = Arc<dyn Fn(&mut Proofs) + Send + Sync>;
+
 #[derive(Default)]
 pub(crate) struct State {
     /// It lies so.
     pub(crate) lie: Option<Lie>,
+    /// It lies so about single records.
+    pub(crate) false_proof: Option<FalseProof>,
     /// It tells this of how its committee came to be.
     pub(crate) lineage: Option<Lineage>,
     pub(crate) offers: Vec<Offer>,
@@ -178,6 +183,16 @@ impl StubOrchestrator {
                 state.requests.push(request);
                 return Answer::Match(reply);
             }
+            Question::Prove { keys } => {
+                let agreed = self.agreed();
+                let proofs = keys.iter().map(|key| agreed.registry.state().prove_bytes(key)).collect();
+                let mut shown = Proofs { anchor: agreed.anchor(), proofs };
+                if let Some(lie) = &state.false_proof {
+                    lie(&mut shown);
+                }
+                return Answer::Proven(Box::new(shown));
+            }
+            Question::List { what, after } => return Answer::Listed(self.agreed().registry.list(what, after, 1)),
             Question::Outcome(outcome) => state.outcomes.push(outcome),
             Question::Report { node } => state.reports.push(node),
             Question::Audit { task } => return Answer::Audit(self.reading(&mut state, client, task).map(Box::new)),

@@ -3,17 +3,18 @@
 use crate::{
     cli::{GatewayArguments, LendArguments, NetworkArguments},
     control::{Control, Question},
-    failure::Failure,
+    failure::{AWAITS_APPROVAL, Failure},
     home::{Home, HomeLock, KeyRole},
     lending::Lending,
     models::Ready,
     report::{self, Status},
 };
-use client::{AskError, Client, ClientConfig, Pools};
+use client::{AskError, Client, ClientConfig, Pools, verify::OwnPolicy};
 use gateway::{ApiKey, Gateway, GatewayConfig, Limits};
 use node::{Node, NodeConfig, WorkerSettings};
 use orchestrator::{Orchestrator, OrchestratorConfig};
-use protocol::{hold::Hold, ids::AccountId, ticket::Ticket};
+use owner::ClientSettings;
+use protocol::{hold::Hold, ids::AccountId, link::Denied, ticket::Ticket};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -70,6 +71,7 @@ pub async fn start_node(
     };
     let node = Node::start(config).await.map_err(|error| {
         let hint = match &error {
+            node::StartError::Denied(Denied::AwaitsApproval) => Some(AWAITS_APPROVAL),
             node::StartError::Denied(_) => Some("`darkbloom status` on the pool's machine shows its current ticket"),
             node::StartError::Memory(_) => Some("choose a smaller model, or raise `memory_bytes_max` in config.toml"),
             _ => None,
@@ -108,17 +110,17 @@ pub async fn start_client(home: &Home, role: KeyRole, ticket: Ticket) -> Result<
 
 /// As [`start_client`], for one who does something about the error of the pool.
 pub async fn connect(home: &Home, role: KeyRole, ticket: Ticket) -> Result<Result<Client, AskError>, Failure> {
-    let audit = home.client_settings()?.audit;
+    let ClientSettings { audit, locality } = home.client_settings()?;
     let keep = Some(home.path().join("committees"));
-    let household = home.household()?;
-    let config = ClientConfig { audit, keep, household, ..ClientConfig::new(home.key(role)?, ticket) };
+    let own_policy = OwnPolicy { locality_max: Some(locality), ..OwnPolicy::default() };
+    let (household, default) = (home.household()?, ClientConfig::new(home.key(role)?, ticket));
+    let config = ClientConfig { audit, keep, household, own_policy, ..default };
     Ok(Client::start(config).await)
 }
 
 /// Clients of several pools, in this order. One that is out of reach does not keep the others from being asked, unless it
 /// is the only one.
 pub async fn start_clients(home: &Home, role: KeyRole, tickets: &[Ticket]) -> Result<Pools, Failure> {
-    let locality = home.client_settings()?.locality;
     let (mut clients, mut failure): (Vec<Client>, Option<Failure>) = (Vec::new(), None);
     for ticket in tickets {
         if clients.iter().any(|client| client.pool() == ticket.pool) {
@@ -137,7 +139,7 @@ pub async fn start_clients(home: &Home, role: KeyRole, tickets: &[Ticket]) -> Re
     match (clients.is_empty(), failure) {
         (true, Some(failure)) => Err(failure),
         (true, None) => Err(Failure::new("there is no pool to ask").hint("give a ticket: `--join TICKET`")),
-        (false, _) => Ok(Pools::new(clients, locality)),
+        (false, _) => Ok(Pools::new(clients)),
     }
 }
 

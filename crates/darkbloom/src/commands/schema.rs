@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub fn run(arguments: &SchemaArguments) -> Result<ExitCode, Failure> {
     let fail = |error| Failure::new(format!("cannot write to {}: {error}", arguments.dir.display()));
     std::fs::create_dir_all(&arguments.dir).map_err(fail)?;
-    let schemas: [(&str, Schema); 11] = [
+    let schemas: [(&str, Schema); 12] = [
         ("status", schema_for!(report::Status)),
         ("doctor", schema_for!(report::Doctor)),
         ("run", schema_for!(report::Answer)),
@@ -17,6 +17,7 @@ pub fn run(arguments: &SchemaArguments) -> Result<ExitCode, Failure> {
         ("pool-members", schema_for!(report::PoolMembersReport)),
         ("pool-invite", schema_for!(report::InviteReport)),
         ("pool-invites", schema_for!(Vec<report::InviteReport>)),
+        ("pool-measurements", schema_for!(Vec<String>)),
         ("pool-change", schema_for!(report::ChangeReport)),
         ("models-ls", schema_for!(Vec<report::CatalogueModel>)),
     ];

@@ -13,4 +13,5 @@ mod measuring;
 mod outcomes;
 mod presence;
 mod queueing;
+mod reading;
 mod serving;

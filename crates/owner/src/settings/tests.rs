@@ -39,7 +39,10 @@ fn answers_are_audited_unless_the_asker_says_no() {
     assert_eq!(client_from_toml(text).unwrap(), ClientSettings { audit: false, ..ClientSettings::default() });
     assert_eq!(from_toml(text, Purpose::Join).unwrap(), LendSettings::default());
     assert!(client_from_toml("[client]\naudits = false\n").is_err());
-    assert!(LENDING.contains("`audit`"));
+    let text = "[client]\nlocality = \"network\"\n";
+    let locality = protocol::grant::Locality::Network;
+    assert_eq!(client_from_toml(text).unwrap(), ClientSettings { locality, ..ClientSettings::default() });
+    assert!(LENDING.contains("`audit`") && LENDING.contains("`locality`"));
 }
 
 #[test]

@@ -20,11 +20,14 @@ use registry::{Event, Member, Registry, keys};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::broadcast::error::RecvError,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 /// A state that is taken over from other orchestrators comes without events: so often everything is looked at anyway.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often, and how long apart, is looked for what a committee that ends has signed.
+const HANDOVER_TRIES: u32 = 50;
+const HANDOVER_PAUSE: Duration = Duration::from_millis(200);
 
 /// Why a pool's policy keeps a worker from work, if it does.
 pub(crate) fn hold(
@@ -107,7 +110,10 @@ async fn take(shared: &Arc<Shared>, event: &Event) {
         Event::MemberRemoved { node } => put_out(shared, *node),
         Event::MemberDescribed { node } | Event::MemberAdmitted { node, .. } => look_at(shared, &[*node]),
         Event::PolicySet | Event::MeasurementSet { .. } => look_at_all(shared).await,
-        Event::CommitteeChanged { epoch, .. } => hand_over(shared, *epoch).await,
+        Event::CommitteeChanged { epoch, .. } => {
+            let (owner, epoch) = (Arc::clone(shared), *epoch);
+            shared.spawn(async move { hand_over(&owner, epoch).await });
+        }
         // Whoever only reads may do so no more.
         Event::StandingSet { standing: None, .. } => shared.removals.send_modify(|removals| *removals += 1),
         _ => {}
@@ -116,7 +122,15 @@ async fn take(shared: &Arc<Shared>, event: &Event) {
 
 /// Another committee has taken over: nodes with a link here learn it now, so that its permits hold with them.
 async fn hand_over(shared: &Shared, epoch: u64) {
-    let handovers = shared.member.handovers(epoch.saturating_sub(1)).await;
+    let mut handovers = Vec::new();
+    for _ in 0..HANDOVER_TRIES {
+        handovers = shared.member.handovers(epoch.saturating_sub(1)).await;
+        if !handovers.is_empty() {
+            break;
+        }
+        // The signatures under the last block of an epoch may come a moment after the block.
+        sleep(HANDOVER_PAUSE).await;
+    }
     let Some(params) = shared.registry().state().read(&keys::params()) else { return };
     let newest = shared.anchors.current();
     let agreement = anchor::agreement(anchor::lineage(params.genesis, handovers), newest.as_deref());

@@ -87,6 +87,7 @@ pub(crate) fn distance(hold: &Hold) -> u8 {
         Hold::Unresponsive | Hold::Draining | Hold::Excluded | Hold::Paused { .. } => 3,
         Hold::Ejected { .. } | Hold::Probation => 3,
         Hold::BelowTier | Hold::OutsideLocality | Hold::OtherModel => 4,
+        Hold::OutsideRegions { .. } | Hold::ModelNotAllowed | Hold::ProgramNotAllowed => 4,
         // `Left`, and whatever comes later.
         _ => 5,
     }

@@ -57,6 +57,11 @@ impl Committee {
         member.wait_for("its place in the committee", |status| status["agreement"].is_object()).await;
     }
 
+    /// The home that founded the pool, and owns it.
+    pub fn owner(&self) -> &Home {
+        &self.founding
+    }
+
     /// One that runs.
     ///
     /// # Panics

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 use std::time::Duration;
-use testbed::{Daemon, Home, daemon::deterministic, eventually, http, program};
+use testbed::{Daemon, Home, committee::Committee, daemon::deterministic, eventually, http, program};
 
 /// Only a hang takes as long.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -223,6 +223,30 @@ async fn pools_are_asked_in_order_and_none_that_is_too_wide() {
     told(&second.home, &["pool", "policy", "--locality", "network"]);
     let error = refused(&asker, &arguments);
     assert!(error.contains("further than this client's own policy allows"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_orchestrator_comes_only_if_it_answers_and_goes_with_the_next_epoch() {
+    let committee = Committee::of(4).await;
+    let owner = committee.owner();
+    let asleep = Home::new();
+    let seat = String::from_utf8(asleep.run(&["pool", "seat"]).stdout).expect("text").trim().to_owned();
+    let error = refused(owner, &["pool", "committee", "add", &seat]);
+    assert!(error.contains("does not answer") && error.contains("hint: "), "{error}");
+    let shown = told(owner, &["pool", "show"]);
+    assert!(shown["next_orchestrators"].is_null(), "nothing was planned: {shown:#}");
+    let ids: Vec<&str> = shown["orchestrators"].as_array().expect("ids").iter().filter_map(Value::as_str).collect();
+    assert_eq!(ids.len(), 4);
+    let change = told(owner, &["pool", "committee", "remove", &ids[3][..12]]);
+    assert!(change["from_height"].as_u64() > shown["height"].as_u64(), "{change:#}");
+    let planned = told(owner, &["pool", "show"]);
+    assert_eq!(planned["next_orchestrators"].as_array().map(Vec::len), Some(3), "{planned:#}");
+    assert_eq!(planned["orchestrators"].as_array().map(Vec::len), Some(4), "not before the epoch ends");
+    let error = refused(owner, &["pool", "committee", "remove", &ids[2][..12]]);
+    assert!(error.contains("let that take over"), "{error}");
+    // Who only has the ticket has no say.
+    let error = refused(&asleep, &["pool", "committee", "remove", &ids[2][..12], "--join", &committee.ticket]);
+    assert!(error.contains("does not let"), "{error}");
 }
 
 /// A hospital's pool: no route leads out, and nothing looks for one.

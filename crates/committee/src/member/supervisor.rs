@@ -207,6 +207,7 @@ impl Supervisor {
                 if let Some(snapshot) = self.fetch(&shared).await {
                     return snapshot;
                 }
+                tokio::time::sleep(ASK).await;
             }
         };
         let Ok(snapshot) = timeout(RESCUE, fetching).await else { return Err(error.into()) };
@@ -230,6 +231,7 @@ impl Supervisor {
         let mut tick = tokio::time::interval(TICK);
         let (mut height, mut moved) = (shared.chain.height(), Instant::now());
         let mut tried: Option<Instant> = None;
+        shared.peers.ask_all(&shared.chain.known_members(), &Message::WhereAreYou);
         loop {
             tokio::select! {
                 why = down(&mut standing) => return Err(StartError::Blocks(why)),

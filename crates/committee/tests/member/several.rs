@@ -14,6 +14,8 @@ use std::{
 };
 use trust::MachineKey;
 
+/// The channel on which the engine fetches old blocks.
+const BACKFILL: u8 = 4;
 /// The channel on which snapshots are taken, and the first byte of a message with a part.
 const CATCH_UP: u8 = 6;
 const PART: u8 = 5;
@@ -135,7 +137,7 @@ async fn one_that_was_away_catches_up_by_blocks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_that_was_away_for_long_takes_a_snapshot() {
+async fn one_that_was_away_for_too_long_takes_a_snapshot() {
     let mut world = World::of(4);
     world.snapshots = SnapshotPace { blocks: 8, behind: 12, ..SnapshotPace::default() };
     let mut members = started(&world, 0..4).await;
@@ -150,6 +152,10 @@ async fn one_that_was_away_for_long_takes_a_snapshot() {
     let parts = Arc::new(AtomicU64::new(0));
     let count = Arc::clone(&parts);
     world.network.tamper(move |from, to, channel, message| {
+        // Nobody has the blocks any more.
+        if (to, channel) == (late, BACKFILL) && count.load(Ordering::Relaxed) < 256 {
+            return None;
+        }
         if (to, channel, message.first()) != (late, CATCH_UP, Some(&PART)) {
             return Some(message);
         }

@@ -289,31 +289,3 @@ async fn a_member_whose_engine_panics_is_down_and_says_why() {
     let refused = hub.member_with(0, "a", |_| {}).await.err();
     assert!(matches!(&refused, Some(StartError::Engine(why)) if why.contains("poisoned")), "{refused:?}");
 }
-#[tokio::test(flavor = "multi_thread")]
-async fn zz_stop() {
-    for n in [1u8, 4] {
-        let hub = Hub::new(1024, always(committee(0..n)));
-        let mut all = Vec::new();
-        let t = std::time::Instant::now();
-        for index in 0..n {
-            all.push(
-                hub.member_with(index, "a", |c| {
-                    c.pace = Some(consensus::Pace {
-                        idle: std::time::Duration::from_secs(4),
-                        gather: std::time::Duration::from_millis(5),
-                    })
-                })
-                .await
-                .unwrap(),
-            );
-        }
-        println!("n={n} started {:?}", t.elapsed());
-        all[0].toy.reaches(1).await;
-        println!("n={n} first {:?}", t.elapsed());
-        for l in &all {
-            let t = std::time::Instant::now();
-            l.consensus.stop().await;
-            println!("n={n} stopped {:?}", t.elapsed());
-        }
-    }
-}

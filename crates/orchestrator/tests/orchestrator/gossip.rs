@@ -69,12 +69,15 @@ async fn a_node_that_is_reported_elsewhere_is_probed_by_its_home() {
 async fn when_a_home_stops_its_nodes_go_on_with_another() {
     let committee = Committee::of(2).await;
     let (of_one, of_both) = (committee.node(0).await, MachineKey::generate());
-    let _both = (committee.node_of(0, &of_both).await, committee.node_of(1, &of_both).await);
+    let (_first, mut second) = (committee.node_of(0, &of_both).await, committee.node_of(1, &of_both).await);
     let client = client(&committee, 1).await;
     committee.until(1, of_one.id(), |row| row.hold.is_none()).await;
     within(committee.members[0].shutdown()).await;
     assert_eq!(committee.until(1, of_both.id(), |_| true).await.hold, None);
+    assert!(matched(&client).await.is_ok(), "at once");
     committee.until(1, of_one.id(), |row| row.hold == Some(Hold::Unresponsive)).await;
+    second.say(&FromNode::State(second.state(4, 0))).await;
+    committee.until(1, of_both.id(), |row| row.hold.is_none()).await;
     assert_eq!(matched(&client).await, Ok(of_both.id()));
     // It looks for another home: nothing has to be agreed on for that.
     let back = committee.node_of(1, &of_one.link.key).await;

@@ -1,5 +1,5 @@
 mod inbox;
-mod opened;
+pub(crate) mod opened;
 mod supervisor;
 
 use crate::{

@@ -6,7 +6,7 @@ use crate::{
 };
 
 /// A change of this number is a change of what every pool has agreed on: it needs a new version of the records.
-const ROOT: &str = "36d9d40ea39da9e7676fbff8a1870697b73f8d2f8c72e1bf2a92410eb0d04070";
+const ROOT: &str = "72ea20b5d21bec5975fd2cf88eeab1ccd6e3bbb02121c41eb488c66eaf0dd4e1";
 
 #[test]
 fn a_long_run_has_the_root_that_it_always_had() {

@@ -89,7 +89,7 @@ fn table(world: &World) -> Vec<(Fact, [bool; 6])> {
         (Fact::StandingGranted { account: ADMINISTRATOR, standing: Standing::Member }, [F, T, F, F, F, F]),
         (Fact::AskSet { node, model: ModelDigest([1; 32]), price: Some(PRICE) },   [F, F, F, F, F, T]),
         (Fact::AccountLinked { link },                                             [F, F, F, T, F, F]),
-        (joined(NodeId([70; 32]), NODE, Role::Client),                             [F, F, F, F, F, T]),
+        (joined(NodeId([70; 32]), NODE, Role::Client),                             [T, F, F, F, F, T]),
         (Fact::AccountUnlinked { node: OTHER_NODE },                               [F, F, F, T, F, F]),
         (Fact::BlockSet { other: CLIENT.into(), is_blocked: true },                [F, T, T, T, F, T]),
         (order(protocol::ids::TaskId([41; 16]), NODE, 10, START_MS + 60_000),      [T, T, T, T, T, T]),

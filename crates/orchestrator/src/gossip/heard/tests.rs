@@ -206,7 +206,7 @@ fn what_is_missed_is_asked_for_and_what_a_round_leaves_out_is_forgotten() {
     let after = speaker.says(&mut heard, loads(vec![load(&profiles[0], 7)]), at(10));
     assert!(after.want_all);
     assert!(!speaker.says(&mut heard, Gossip::default(), at(20)).want_all, "not at once again");
-    assert!(speaker.says(&mut heard, Gossip::default(), at(1_010)).want_all);
+    assert!(speaker.says(&mut heard, Gossip::default(), at(510)).want_all);
     assert_eq!(heard.nodes[&key.id()].words[0].load.active_tasks, 7);
     // A message that was overtaken says nothing any more.
     let late = Gossip { round: 1, number: 1, gone: vec![Gone { node: key.id(), left: true }], ..Gossip::default() };

@@ -84,7 +84,7 @@ pub mod simulated;
 
 pub use application::{Application, Verdict, Work};
 pub use block::{Block, body_digest};
-pub use fault::{Fault, FaultKind, verify_fault};
+pub use fault::{Fault, verify_fault};
 pub use host::{Consensus, start};
 pub use network::{CHANNELS, Network};
 

@@ -7,11 +7,9 @@ use consensus::{
     Block, body_digest,
     simulated::{Hand, Message},
 };
-use ed25519_dalek::{Signer, SigningKey};
 use protocol::{
     header::{Anchor, Certificate, Header},
     ids::NodeId,
-    signed::Signature,
 };
 use registry::{BlockContext, State};
 use std::sync::{Arc, Mutex};
@@ -102,8 +100,7 @@ pub(super) fn lying_head(key: &MachineKey, head: &Head, state: &State) -> Option
     let place = committee.members().iter().position(|member| *member == key.id())?;
     let Certificate { view, parent_view, .. } = head.anchor.certificate;
     let mut certificate = Certificate { view, parent_view, signers: 1 << place, signatures: Vec::new() };
-    let by = SigningKey::from_bytes(&key.seed()).sign(&certificate.message(&header));
-    certificate.signatures.push(Signature::of(by.to_bytes()));
+    certificate.signatures.push(key.finalise(&header, &certificate));
     let anchor = Anchor { header, certificate };
     Some((Head { anchor, body: head.body.clone(), manifest: false_state.manifest() }, false_state))
 }

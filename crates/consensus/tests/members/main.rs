@@ -14,7 +14,7 @@ use commonware_consensus::simplex::{
 };
 use commonware_consensus::types::{Epoch, Round, View};
 use commonware_cryptography::{Signer as _, blake3::Digest, ed25519::PrivateKey};
-use consensus::{FaultKind, Start, StartError, verify_fault};
+use consensus::{Start, StartError, verify_fault};
 use hub::{Hub, agree};
 use protocol::header::{self, Committee};
 use toy::{POISON, POOL, Plan, committee, key};
@@ -267,7 +267,10 @@ async fn a_member_that_votes_for_two_blocks_is_named() {
         }
     }
     let fault = faults.borrow()[0].clone();
-    assert_eq!((fault.member, fault.epoch, fault.kind), (key(3).id(), 0, FaultKind::ConflictingNotarize));
+    assert_eq!(
+        (fault.member, fault.epoch, fault.kind),
+        (key(3).id(), 0, protocol::fault::FaultKind::ConflictingNotarize)
+    );
     assert!(verify_fault(POOL, &committee(0..4), &fault));
     agree(&three);
     for local in &three {

@@ -10,6 +10,7 @@ mod ci;
 mod failure;
 mod fuzz;
 mod process;
+mod sim_committee;
 mod workspace;
 
 use std::process::ExitCode;
@@ -29,6 +30,8 @@ Commands:
   fuzz [--seconds N] [T]   Runs the fuzz targets, or target T alone, N seconds each (default 60)
   chaos [--blows N] [--seed N]
                            Kills, freezes and drains nodes while answers stream from them (default 1000 blows)
+  sim-committee [--seeds N] [--seed S] [--trace]
+                           Simulates whole committees, one for each seed from S on (default 1000 from 0)
   bench [--only NAME]      Measures; every number of SPEC.md names its benchmark
   help                     Prints this text";
 
@@ -50,6 +53,7 @@ fn run(arguments: &[&str]) -> Result<(), Failure> {
         ["ci", rest @ ..] => ci::run(&workspace, rest),
         ["fuzz", rest @ ..] => fuzz::run(&workspace, rest),
         ["chaos", rest @ ..] => chaos::run(&workspace, rest),
+        ["sim-committee", rest @ ..] => sim_committee::run(&workspace, rest),
         ["bench", rest @ ..] => bench::run(&workspace, rest),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");

@@ -80,6 +80,9 @@ pub(crate) fn refused(model: &ModelRef, refusal: Refusal, mut failures: Vec<Stri
         }
         RefusalKind::NoNode => {
             failures.extend(refusal.reasons.iter().map(|(node, hold)| format!("{}: {hold}", node.short())));
+            if failures.is_empty() {
+                failures.push("no machine with this model is linked to the pool now".to_owned());
+            }
             AskError::NoNode { reasons: failures, retry_after_ms }
         }
     }

@@ -3,9 +3,8 @@
 use protocol::{
     header::{Anchor, Committee, Handover},
     ids::PoolId,
-    signed::Verifier,
 };
-use trust::Strict;
+use trust::light::{self, AnchorError};
 
 /// Why something shows nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -35,28 +34,17 @@ pub enum CertificateError {
 
 /// Checks that a quorum of this committee has made the block final.
 pub(crate) fn certified(pool: PoolId, committee: &Committee, anchor: &Anchor) -> Result<(), CertificateError> {
-    let Anchor { header, certificate } = anchor;
+    let header = &anchor.header;
     if header.pool != pool {
         return Err(CertificateError::Pool);
     }
     if header.committee != committee.digest() {
         return Err(CertificateError::Committee);
     }
-    let signers = certificate.signers;
-    let members = committee.members();
-    if signers.count_ones() as usize != certificate.signatures.len() || u32::from(signers) >> members.len() != 0 {
-        return Err(CertificateError::Signers);
-    }
-    let message = certificate.message(header);
-    let signed = members.iter().enumerate().filter(|(place, _)| signers >> place & 1 == 1);
-    let holds = signed.zip(&certificate.signatures).filter(|((_, member), signature)| {
-        // One that does not hold takes nothing from the others.
-        Strict.holds(member, &message, &signature.bytes())
-    });
-    match (holds.count(), committee.quorum()) {
-        (valid, quorum) if valid < quorum => Err(CertificateError::Quorum { valid, quorum }),
-        _ => Ok(()),
-    }
+    light::check_signatures(committee, anchor).map_err(|error| match error {
+        AnchorError::TooFewSignatures { valid, needed } => CertificateError::Quorum { valid, quorum: needed },
+        _ => CertificateError::Signers,
+    })
 }
 
 /// The committee at the end of these handovers, of which the first is from `committee`.

@@ -68,6 +68,8 @@ pub(crate) struct Chain {
     finalising: Mutex<()>,
     committees: Mutex<Committees>,
     registry: Arc<RwLock<Registry>>,
+    /// What `latest` shows. Beside it, because whoever looks at that holds a lock while looking, and asks us meanwhile.
+    newest: Mutex<Arc<Latest>>,
     latest: watch::Sender<Arc<Latest>>,
     events: broadcast::Sender<Arc<Happened>>,
     arrivals: Arc<Notify>,
@@ -99,14 +101,15 @@ impl Chain {
             None => (&genesis, state, None),
         };
         let anchor = anchor.map(|anchor| Arc::new((anchor.clone(), state.clone())));
-        let latest = Latest { header: block.header().clone(), state: state.clone(), anchor };
+        let latest = Arc::new(Latest { header: block.header().clone(), state: state.clone(), anchor });
         Arc::new(Self {
             forks: Mutex::new(Forks::new(block.clone(), Executed::known(block, state.clone()))),
             pending: Mutex::default(),
             finalising: Mutex::default(),
             committees: Mutex::new(committees),
             registry: Arc::new(RwLock::new(Registry::from(state))),
-            latest: watch::Sender::new(Arc::new(latest)),
+            newest: Mutex::new(Arc::clone(&latest)),
+            latest: watch::Sender::new(latest),
             events: broadcast::Sender::new(EVENTS_MAX),
             arrivals: Arc::default(),
             due: watch::Sender::new(None),
@@ -126,6 +129,16 @@ impl Chain {
 
     pub(crate) fn latest(&self) -> watch::Receiver<Arc<Latest>> {
         self.latest.subscribe()
+    }
+
+    pub(crate) fn newest(&self) -> Arc<Latest> {
+        Arc::clone(&locked(&self.newest))
+    }
+
+    fn show(&self, latest: Latest) {
+        let latest = Arc::new(latest);
+        *locked(&self.newest) = Arc::clone(&latest);
+        self.latest.send_replace(latest);
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<Arc<Happened>> {
@@ -155,7 +168,7 @@ impl Chain {
     }
 
     pub(crate) fn height(&self) -> u64 {
-        self.latest.borrow().header.height
+        self.newest().header.height
     }
 
     /// Of the next block.
@@ -196,7 +209,7 @@ impl Chain {
 
     /// Machines with which this member agrees, as far as it knows: of this epoch and of the next one.
     pub(crate) fn members(&self) -> Vec<NodeId> {
-        let state = self.latest.borrow().state.clone();
+        let state = self.newest().state.clone();
         let committees = [state.committee(), state.next_committee()];
         let mut members: Vec<NodeId> =
             committees.iter().flatten().flat_map(|committee| committee.members().iter().copied()).collect();
@@ -216,7 +229,7 @@ impl Chain {
 
     /// Who signs the next block.
     pub(crate) fn committee_now(&self) -> Option<Committee> {
-        let latest = Arc::clone(&self.latest.borrow());
+        let latest = self.newest();
         let is_last = self.rules.is_last(latest.header.height);
         if is_last { latest.state.next_committee() } else { latest.state.committee() }
     }
@@ -243,7 +256,7 @@ impl Chain {
 
     /// The finalised state as the next block finds it if it comes now.
     pub(crate) fn imminent(&self, unix_ms: u64) -> Result<State, Rejection> {
-        let latest = Arc::clone(&self.latest.borrow());
+        let latest = self.newest();
         Ok(latest.state.begin(&self.rules.context(&latest.header, unix_ms))?.state)
     }
 
@@ -258,7 +271,7 @@ impl Chain {
 
     /// Takes in a bundle that another member has sent.
     pub(crate) fn hear(&self, entry: Arc<Entry>) -> Result<bool, Full> {
-        let said = self.latest.borrow().state.read(&registry::keys::sequence(entry.author()));
+        let said = self.newest().state.read(&registry::keys::sequence(entry.author()));
         if said.is_some_and(|said| entry.sequence() <= said) {
             return Ok(false);
         }
@@ -289,7 +302,7 @@ impl Chain {
     /// Looks whether bundles that are waited for apply to the finalised state still, so that nobody waits for what others
     /// have made impossible.
     pub(crate) fn review(&self, awaited: Vec<Arc<Entry>>, unix_ms: u64) {
-        let latest = Arc::clone(&self.latest.borrow());
+        let latest = self.newest();
         let Ok(mut fork) = latest.state.begin(&self.rules.context(&latest.header, unix_ms)) else { return };
         for entry in awaited {
             match self.rules.apply(&fork.state, &entry.bundle) {
@@ -307,17 +320,12 @@ impl Chain {
         let _alone = locked(&self.finalising);
         let Snapshot { block, anchor, state } = snapshot;
         let header = block.header();
-        if self.rules.is_last(header.height)
-            && let Some(next) = state.next_committee()
-        {
-            locked(&self.committees).learn(header.epoch + 1, &next)?;
-            locked(&self.committees).attest(anchor)?;
-        }
+        locked(&self.committees).learn_from(anchor, state)?;
         *locked(&self.forks) = Forks::new(block.clone(), Executed::known(block, state.clone()));
         *written(&self.registry) = Registry::from(state.clone());
         locked(&self.pending).overtaken(state, header.unix_ms);
         let anchor = Some(Arc::new((anchor.clone(), state.clone())));
-        self.latest.send_replace(Arc::new(Latest { header: header.clone(), state: state.clone(), anchor }));
+        self.show(Latest { header: header.clone(), state: state.clone(), anchor });
         Ok(())
     }
 }

@@ -8,6 +8,7 @@ use protocol::{
     header::{Anchor, Committee, Handover},
     ids::{NodeId, PoolId},
 };
+use registry::State;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
@@ -80,6 +81,18 @@ impl Committees {
         }
         known.epoch = epoch;
         self.keep(known)
+    }
+
+    /// Learns from a snapshot, if it is after the last block of an epoch, who signs in the next one.
+    pub(crate) fn learn_from(&mut self, anchor: &Anchor, state: &State) -> Result<(), FileError> {
+        let header = &anchor.header;
+        match state.next_committee().filter(|_| (header.height + 1).is_multiple_of(self.epoch_blocks)) {
+            Some(next) => {
+                self.learn(header.epoch + 1, &next)?;
+                self.attest(anchor)
+            }
+            None => Ok(()),
+        }
     }
 
     /// The heights of last blocks whose certificates are missing.

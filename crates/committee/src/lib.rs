@@ -57,6 +57,8 @@ mod repeating;
 mod say;
 mod serving;
 mod signatures;
+#[cfg(test)]
+mod simulation;
 mod snapshots;
 mod standing;
 

@@ -1,5 +1,5 @@
 mod inbox;
-mod opened;
+pub(crate) mod opened;
 mod supervisor;
 
 use crate::{
@@ -79,7 +79,7 @@ async fn accuse(chain: Arc<Chain>, say: Say, stop: CancellationToken) {
                 Some(fact) => {
                     said += 1;
                     // Others have seen it too, and say it if this machine cannot.
-                    if let Err(why) = say.say(fact.into_iter().collect()).await {
+                    if let Err(why) = say.say(vec![fact]).await {
                         tracing::warn!(%why, "a fault is not agreed on");
                     }
                     true

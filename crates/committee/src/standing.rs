@@ -64,7 +64,7 @@ pub(crate) struct View<'a> {
 
 impl View<'_> {
     pub(crate) fn standing(&self) -> Standing {
-        let latest = self.chain.latest().borrow().clone();
+        let latest = self.chain.newest();
         let (height, committee) = (latest.header.height, self.chain.committee_now());
         let known = self.peers.known();
         let epoch = self.chain.epoch();

@@ -34,7 +34,6 @@ async fn start(folder: &Path) -> Member {
 
 /// The process that is killed: says facts and prints the number of each that is final.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "is started by the other test"]
 async fn killed() {
     let Ok(folder) = std::env::var(FOLDER) else { return };
     let member = start(&PathBuf::from(folder)).await;
@@ -47,7 +46,7 @@ async fn killed() {
 
 fn victim(folder: &Path) -> Child {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--ignored", "--exact", "killed", "--nocapture"]).env(FOLDER, folder);
+    command.args(["--exact", "killed", "--nocapture"]).env(FOLDER, folder);
     command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
 }
 

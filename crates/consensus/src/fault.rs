@@ -13,6 +13,7 @@ use commonware_consensus::{
 use commonware_cryptography::{Sha256, blake3};
 use commonware_parallel::Sequential;
 use protocol::{
+    fault::FaultKind,
     header::Committee,
     ids::{NodeId, PoolId},
 };
@@ -26,18 +27,6 @@ use crate::{
 
 /// Longest evidence: two votes with their signatures.
 const EVIDENCE_BYTES_MAX: usize = 1024;
-
-/// How a member has contradicted itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum FaultKind {
-    /// Two votes to notarise different blocks in one round.
-    ConflictingNotarize,
-    /// Two votes to finalise different blocks in one round.
-    ConflictingFinalize,
-    /// A vote to finalise a block and one to skip the round.
-    NullifyFinalize,
-}
 
 /// That a member has contradicted itself: two votes of it that no honest member makes both.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,6 +57,8 @@ pub fn verify_fault(pool: PoolId, committee: &Committee, fault: &Fault) -> bool 
             .is_ok_and(|votes| fits(&votes, fault, committee) && votes.verify(&mut System, &scheme, &Sequential)),
         FaultKind::NullifyFinalize => NullifyFinalize::<Scheme, blake3::Digest>::decode(bytes)
             .is_ok_and(|votes| fits(&votes, fault, committee) && votes.verify(&mut System, &scheme, &Sequential)),
+        // A kind that this version cannot judge.
+        _ => false,
     }
 }
 

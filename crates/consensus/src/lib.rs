@@ -9,6 +9,58 @@
 //! else's time, and if it panics (it does when its disk fails) the member is *down* ([`Standing::down`]) and the process
 //! is not.
 //!
+//! One member alone, and nothing to agree on but empty blocks:
+//!
+//! ```no_run
+//! use consensus::{Application, Block, Config, Fault, Network, Start, Verdict, Work, body_digest};
+//! use protocol::{header::{Anchor, Committee, Header}, ids::PoolId};
+//! use std::sync::Arc;
+//!
+//! struct Nothing { committee: Committee }
+//!
+//! impl Nothing {
+//!     fn header(&self, below: Option<&Block>, unix_ms: u64) -> Header {
+//!         let height = below.map_or(0, |below| below.header().height + 1);
+//!         let parent = below.map_or([0; 32], Block::digest);
+//!         let (committee, next_committee) = (self.committee.digest(), self.committee.digest());
+//!         let (pool, epoch, state, body) = (PoolId([1; 32]), height / 1024, [0; 32], body_digest(&[]));
+//!         Header { pool, epoch, height, parent, unix_ms, state, body, committee, next_committee }
+//!     }
+//! }
+//!
+//! impl Application for Nothing {
+//!     fn genesis(&self) -> Block { Block::new(self.header(None, 0), Vec::new()).expect("no body") }
+//!     fn committee(&self, _epoch: u64) -> Option<Committee> { Some(self.committee.clone()) }
+//!     fn work(&self, _: &[Block]) -> Work { Work::Nothing }
+//!     fn arrivals(&self) -> Arc<tokio::sync::Notify> { Arc::default() }
+//!     fn propose(&self, ancestors: &[Block], _epoch: u64, unix_ms: u64) -> Option<Block> {
+//!         Block::new(self.header(ancestors.first(), unix_ms), Vec::new())
+//!     }
+//!     fn verify(&self, block: &Block, ancestors: &[Block], _unix_ms: u64) -> Verdict {
+//!         let expected = self.header(ancestors.first(), block.header().unix_ms);
+//!         if *block.header() == expected { Verdict::Valid } else { Verdict::Invalid("not empty".to_owned()) }
+//!     }
+//!     fn finalised(&self, block: Block) { println!("{block:?}") }
+//!     fn certified(&self, _: Anchor) {}
+//!     fn fault(&self, _: Fault) {}
+//! }
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let key = trust::MachineKey::generate();
+//! let application = Arc::new(Nothing { committee: Committee::new(vec![key.id()])? });
+//! let (_nobody, receive) = tokio::sync::mpsc::channel(1);
+//! let network = Network { send: Arc::new(|_, _, _| false), receive };
+//! let config = Config {
+//!     folder: "home/consensus".into(), key, pool: PoolId([1; 32]), epoch_blocks: 1024, pace: None,
+//!     signs_from_epoch: 0, start: Start::Genesis,
+//! };
+//! let member = consensus::start(config, application, network).await?;
+//! println!("block {} is final", member.processed());
+//! member.stop().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! Rules that hold here:
 //!
 //! * A block is final when a quorum has signed so, and [`Application::finalised`] is told in order of height, after the
@@ -32,7 +84,7 @@ pub mod simulated;
 
 pub use application::{Application, Verdict, Work};
 pub use block::{Block, body_digest};
-pub use fault::{Fault, FaultKind, verify_fault};
+pub use fault::{Fault, verify_fault};
 pub use host::{Consensus, start};
 pub use network::{CHANNELS, Network};
 

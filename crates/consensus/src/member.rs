@@ -79,6 +79,14 @@ impl Reporter for Delivery {
     }
 }
 
+/// The next hint. Where the network is gone there is none any more, and nothing to be done about it.
+async fn hinted(hints: &mut mpsc::Receiver<Ahead>) -> Ahead {
+    match hints.recv().await {
+        Some(ahead) => ahead,
+        None => std::future::pending().await,
+    }
+}
+
 /// A member without the engine of its epoch.
 struct Member<E: Engine> {
     context: E,
@@ -314,11 +322,9 @@ impl<E: Engine> Member<E> {
                     self.deliver(block.inner().clone()).await?;
                     acknowledgement.acknowledge();
                 },
-                hint = hints.recv() => {
-                    if let Some(ahead) = hint {
-                        self.ahead = Some(ahead);
-                        self.hasten();
-                    }
+                ahead = hinted(hints) => {
+                    self.ahead = Some(ahead);
+                    self.hasten();
                 },
                 _ = &mut vital.marshal => { return Err("the store of blocks has stopped".to_owned()); },
                 _ = &mut vital.broadcast => { return Err("the buffer of blocks has stopped".to_owned()); },

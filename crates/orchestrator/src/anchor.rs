@@ -109,11 +109,6 @@ impl Anchored {
         Some(Self { anchor, state, policy, policy_proof, members: Mutex::default() })
     }
 
-    /// The block.
-    pub(crate) fn anchor(&self) -> &Anchor {
-        &self.anchor
-    }
-
     /// What is shown of the pool, for workers of these measurements.
     pub(crate) fn witness<'a>(&self, measurements: impl IntoIterator<Item = &'a [u8; 32]>) -> Witness {
         let mut shown: Vec<([u8; 32], Proof)> = Vec::new();

@@ -270,6 +270,13 @@ pub(crate) fn probe(shared: &Arc<Shared>, node: NodeId) {
 /// Notes which homes have fallen silent, and who is no node of the pool any more.
 async fn quiet(shared: &Arc<Shared>) {
     let now = shared.now();
+    {
+        let registry = shared.registry();
+        let mut exchange = shared.gossip();
+        for peer in exchange.heard.admitted(|node| is_lender(&registry, node)) {
+            exchange.telling.want_all(peer);
+        }
+    }
     let changed = shared.gossip().heard.quiet(|home| shared.peers.is_peer(home), now);
     apply(shared, changed.into_iter().map(|node| (node, false)).collect()).await;
 }

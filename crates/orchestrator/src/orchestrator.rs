@@ -21,12 +21,13 @@ use consensus::Network;
 use protocol::{
     founding::{Founding, Seat},
     genesis::Genesis,
+    header::Anchor,
     ids::NodeId,
     link::{self as wire, ModelOffer, NodeRow},
     peer,
     ticket::{OrchestratorAddress, Ticket},
 };
-use registry::Fact;
+use registry::{Fact, State};
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -309,11 +310,13 @@ fn free_port(listen: Listen) -> Option<u16> {
 /// Shows the newest final block, and links to the committee of this epoch and to that of the next.
 async fn follow(shared: Arc<Shared>, known: Vec<OrchestratorAddress>) {
     let mut latest = shared.member.latest();
-    let mut linked: Vec<NodeId> = Vec::new();
+    let (mut linked, mut shown): (Vec<NodeId>, Option<Arc<(Anchor, State)>>) = (Vec::new(), None);
     loop {
         let newest = Arc::clone(&latest.borrow_and_update());
-        if let Some((anchor, state)) = newest.anchor.as_deref() {
+        if let Some(certified) = newest.anchor.as_ref().filter(|anchor| shown.as_ref() != Some(*anchor)) {
+            let (anchor, state) = &**certified;
             shared.anchors.set(Arc::new(anchor.clone()), state.clone());
+            shown = Some(Arc::clone(certified));
         }
         let wanted: Vec<NodeId> = {
             let state = &newest.state;

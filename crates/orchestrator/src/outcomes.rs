@@ -7,8 +7,11 @@
 //! * A failure turns the node away from the client that reports it ([`crate::grudges`]): this needs no proof, because
 //!   it costs nobody else. A node that fails everything gets at most five tasks of one client by that rule alone.
 //! * In the node's own record, which is everybody's, failures of one client count twice an hour at most
-//!   ([`testimony::FAILURES_PER_CLIENT`]), and a success that any other client reports ends the row. Words bring a node to the edge of ejection; over
-//!   it, only those of three clients, and not where a trial has just passed.
+//!   ([`testimony::FAILURES_PER_CLIENT`]), and a success that any other client reports ends the row. Words bring a node
+//!   to the edge of ejection; over it, only those of three clients, and not where a trial has just passed.
+//! * A node that has completed nothing since it came is another matter: every failure counts, whoever tells of it, and
+//!   after five it is given nobody's task until a trial has passed. So however many clients there are and however slow
+//!   the trials, a black hole gets five tasks; a liar delays a newcomer by a trial.
 //! * **One crash is one failure**, however many tasks it cost and whoever tells of it: those that a client had on a node
 //!   when it failed for the first time fall with that one, and so does a trial which finds the same.
 //! * Each failure is an occasion to look: the node gets a task of the orchestrator's own ([`crate::measuring`]). A false
@@ -157,8 +160,9 @@ fn failed(shared: &Arc<Shared>, client: NodeId, issue: &Issue, now: Now) {
     }
     let weight = shared.testimony().failed(node, client, now.steady_ms);
     let ejected = match weight {
-        Weight::None => shared.live().ended(node, issue.model, Ended::Fell, now),
-        Weight::Word => {
+        // Of a node that has completed nothing each failure counts until a trial decides: five tasks are all it gets.
+        Weight::None if has_completed => shared.live().ended(node, issue.model, Ended::Fell, now),
+        Weight::None | Weight::Word => {
             shared.live().alleged(node, issue.model, now);
             false
         }

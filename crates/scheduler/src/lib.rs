@@ -45,7 +45,8 @@
 //! * gates come first: a node with a reason against it is never ranked, and a node that is not routable has a reason;
 //! * a better input never worsens a node's cost, and more load never improves its rank;
 //! * a node that fails everything gets at most [`record::USER_FAILURES_MAX`] users' tasks before it is ejected;
-//! * a decision looks at a bounded number of nodes, however many there are;
+//! * a decision looks at a bounded number of nodes, however many there are, but the first of a kind that nobody has asked
+//!   for in a long while: it puts the nodes in order once;
 //! * time stands in the arguments, and so does chance.
 
 pub mod budget;

@@ -160,7 +160,13 @@ impl Record {
 
     /// When it is due for a canary, if canaries are its only way to work.
     pub fn canary_due_steady_ms(&self, attestation: Attestation) -> Option<u64> {
-        (self.ejected.is_some() || self.is_on_probation(attestation)).then_some(self.next_canary_steady_ms)
+        let is_out = self.ejected.is_some() || self.is_on_probation(attestation) || self.awaits_trial();
+        is_out.then_some(self.next_canary_steady_ms)
+    }
+
+    /// Whether it failed, as is said, all that it may fail before a trial decides.
+    fn awaits_trial(&self) -> bool {
+        self.failures_in_row >= self.allowance()
     }
 
     /// When it is due for a canary in a pool that needs it, if it is ejected.
@@ -239,7 +245,8 @@ impl Record {
     }
 
     /// A user's task on it has failed by the word of somebody who is not to eject it by words: it brings it to the edge,
-    /// so that it gets one task at a time, and the next failure that is seen ejects it.
+    /// and the next failure that is seen ejects it. Until then one that has completed any gets one task at a time; one
+    /// that never did gets none before a trial has passed.
     pub fn alleged(&mut self, now_steady_ms: u64) {
         self.in_flight = self.in_flight.saturating_sub(1);
         if self.ejected.is_some() {
@@ -250,7 +257,8 @@ impl Record {
         } else {
             let success_ppm = self.success_ppm;
             self.fail(now_steady_ms);
-            self.failures_in_row = self.failures_in_row.min(self.allowance() - 1);
+            let edge = self.allowance() - u32::from(self.has_completed());
+            self.failures_in_row = self.failures_in_row.min(edge);
             self.success_ppm = self.success_ppm.max(SUCCESS_PPM_MIN.min(success_ppm));
         }
         self.trusted_in_flight = self.trusted_in_flight.min(self.in_flight);

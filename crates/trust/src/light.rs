@@ -204,6 +204,12 @@ pub enum HandoverError {
     OtherCommittee,
 }
 
+/// Whether enough members of this committee have signed the block: for one who knows from elsewhere that the committee is
+/// the block's.
+pub fn check_signatures(committee: &Committee, anchor: &Anchor) -> Result<(), AnchorError> {
+    Era::new(committee.clone(), anchor.header.epoch).check_signatures(anchor)
+}
+
 impl Light {
     /// Knows how the pool began.
     pub fn new(pool: PoolId, genesis: &Genesis) -> Result<Self, LineageError> {

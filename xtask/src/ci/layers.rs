@@ -13,7 +13,7 @@ const ROWS: &[&[&str]] = &[
     &["registry"],
     &["scheduler"],
     &["transport", "swarm", "engine", "owner", "consensus"],
-    &["client", "node", "worker"],
+    &["client", "node", "worker", "committee"],
     &["orchestrator"],
     &["gateway", "testbed", "sim"],
     &["darkbloom"],

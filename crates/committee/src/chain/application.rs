@@ -129,7 +129,7 @@ impl Application for Chain {
         }
         drop(forks);
         let anchor = Some(Arc::new((anchor, state)));
-        self.latest.send_modify(|latest| *latest = Arc::new(Latest { anchor, ..Latest::clone(latest) }));
+        self.show(Latest { anchor, ..Latest::clone(&self.newest()) });
     }
 
     fn fault(&self, fault: Fault) {
@@ -154,10 +154,8 @@ impl Chain {
         }
         drop(registry);
         let header = &executed.header;
-        self.latest.send_modify(|latest| {
-            let anchor = latest.anchor.clone();
-            *latest = Arc::new(Latest { header: header.clone(), state: executed.state.clone(), anchor });
-        });
+        let anchor = self.newest().anchor.clone();
+        self.show(Latest { header: header.clone(), state: executed.state.clone(), anchor });
         if !events.is_empty() {
             let happened = Happened { height: header.height, unix_ms: header.unix_ms, events };
             // Nobody may listen.

@@ -53,8 +53,8 @@ pub(super) async fn open(config: MemberConfig, network: Network) -> Result<(Shar
                 return Err(StartError::OtherPool(folder));
             }
             let first = genesis.committee().map_err(registry::GenesisError::from)?;
-            let committees = Committees::load(&folder, pool, epoch_blocks.into(), first)?;
-            let snapshot = newest(&Snapshots::open(&folder)?, pool, &committees)?.map(Arc::new);
+            let mut committees = Committees::load(&folder, pool, epoch_blocks.into(), first)?;
+            let snapshot = newest(&Snapshots::open(&folder)?, pool, &mut committees)?.map(Arc::new);
             let rules = Rules { pool, epoch_blocks: epoch_blocks.into(), signatures: Remembering::default() };
             let genesis = found(&genesis)?;
             let beginning = Beginning { rules, genesis, committees, snapshot: snapshot.clone(), pace: snapshots, lock };
@@ -84,8 +84,13 @@ pub(super) async fn open(config: MemberConfig, network: Network) -> Result<(Shar
     Ok((shared, receive))
 }
 
-/// The newest snapshot that is whole.
-fn newest(snapshots: &Snapshots, pool: PoolId, committees: &Committees) -> Result<Option<Snapshot>, StartError> {
+/// The newest snapshot that is whole. After the last block of an epoch it says who signs next: a member that was ended
+/// right after it had taken it from others has not noted that yet.
+pub(crate) fn newest(
+    snapshots: &Snapshots,
+    pool: PoolId,
+    committees: &mut Committees,
+) -> Result<Option<Snapshot>, StartError> {
     for height in snapshots.heights()? {
         let loaded = snapshots.load(height).map_err(|error| error.to_string()).and_then(|snapshot| {
             let committee = committees.of(snapshot.anchor.header.epoch).ok_or("its committee is not known")?;
@@ -93,7 +98,10 @@ fn newest(snapshots: &Snapshots, pool: PoolId, committees: &Committees) -> Resul
             Ok(snapshot)
         });
         match loaded {
-            Ok(snapshot) => return Ok(Some(snapshot)),
+            Ok(snapshot) => {
+                committees.learn_from(&snapshot.anchor, &snapshot.state)?;
+                return Ok(Some(snapshot));
+            }
             Err(why) => {
                 tracing::warn!(height, why, "a snapshot is damaged: going back to the one before");
                 snapshots.discard(height)?;

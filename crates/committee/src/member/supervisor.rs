@@ -207,6 +207,7 @@ impl Supervisor {
                 if let Some(snapshot) = self.fetch(&shared).await {
                     return snapshot;
                 }
+                tokio::time::sleep(ASK).await;
             }
         };
         let Ok(snapshot) = timeout(RESCUE, fetching).await else { return Err(error.into()) };
@@ -229,7 +230,8 @@ impl Supervisor {
         let mut standing = engine.standing();
         let mut tick = tokio::time::interval(TICK);
         let (mut height, mut moved) = (shared.chain.height(), Instant::now());
-        let mut tried: Option<Instant> = None;
+        let (mut tried, mut asked): (Option<Instant>, _) = (None, Instant::now());
+        shared.peers.ask_all(&shared.chain.known_members(), &Message::WhereAreYou);
         loop {
             tokio::select! {
                 why = down(&mut standing) => return Err(StartError::Blocks(why)),
@@ -244,6 +246,11 @@ impl Supervisor {
             shared.chain.hurry(shared.peers.somebody_waits(now(), shared.chain.epoch()));
             if shared.chain.height() != height {
                 (height, moved) = (shared.chain.height(), Instant::now());
+            }
+            // Nobody speaks to a member that was removed, which may be why it does not know.
+            if moved.elapsed() > PATIENCE && asked.elapsed() > ANNOUNCE {
+                asked = Instant::now();
+                shared.peers.ask_all(&shared.chain.known_members(), &Message::WhereAreYou);
             }
             let offered = shared.peers.places().iter().filter_map(|(_, here)| here.snapshot).max().unwrap_or(0);
             let is_stuck = moved.elapsed() > PATIENCE && offered > height;

@@ -14,7 +14,7 @@ use commonware_consensus::simplex::{
 };
 use commonware_consensus::types::{Epoch, Round, View};
 use commonware_cryptography::{Signer as _, blake3::Digest, ed25519::PrivateKey};
-use consensus::{FaultKind, Start, StartError, verify_fault};
+use consensus::{Start, StartError, verify_fault};
 use hub::{Hub, agree};
 use protocol::header::{self, Committee};
 use toy::{POISON, POOL, Plan, committee, key};
@@ -267,7 +267,10 @@ async fn a_member_that_votes_for_two_blocks_is_named() {
         }
     }
     let fault = faults.borrow()[0].clone();
-    assert_eq!((fault.member, fault.epoch, fault.kind), (key(3).id(), 0, FaultKind::ConflictingNotarize));
+    assert_eq!(
+        (fault.member, fault.epoch, fault.kind),
+        (key(3).id(), 0, protocol::fault::FaultKind::ConflictingNotarize)
+    );
     assert!(verify_fault(POOL, &committee(0..4), &fault));
     agree(&three);
     for local in &three {
@@ -288,32 +291,4 @@ async fn a_member_whose_engine_panics_is_down_and_says_why() {
     // The block is final all the same: the member is told of it again, and falls again.
     let refused = hub.member_with(0, "a", |_| {}).await.err();
     assert!(matches!(&refused, Some(StartError::Engine(why)) if why.contains("poisoned")), "{refused:?}");
-}
-#[tokio::test(flavor = "multi_thread")]
-async fn zz_stop() {
-    for n in [1u8, 4] {
-        let hub = Hub::new(1024, always(committee(0..n)));
-        let mut all = Vec::new();
-        let t = std::time::Instant::now();
-        for index in 0..n {
-            all.push(
-                hub.member_with(index, "a", |c| {
-                    c.pace = Some(consensus::Pace {
-                        idle: std::time::Duration::from_secs(4),
-                        gather: std::time::Duration::from_millis(5),
-                    })
-                })
-                .await
-                .unwrap(),
-            );
-        }
-        println!("n={n} started {:?}", t.elapsed());
-        all[0].toy.reaches(1).await;
-        println!("n={n} first {:?}", t.elapsed());
-        for l in &all {
-            let t = std::time::Instant::now();
-            l.consensus.stop().await;
-            println!("n={n} stopped {:?}", t.elapsed());
-        }
-    }
 }

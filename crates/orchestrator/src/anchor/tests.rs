@@ -110,7 +110,7 @@ async fn whoever_comes_before_the_first_block_waits_for_it() {
     assert!(anchors.current().is_none(), "a block beside another state proves nothing");
     anchors.set(world.anchor(), world.registry.state().clone());
     assert_eq!(waiting.await.unwrap(), Ok(()));
-    assert_eq!(anchors.current().unwrap().anchor(), &*world.anchor());
+    assert_eq!(anchors.current().unwrap().anchor, world.anchor());
 }
 
 #[test]

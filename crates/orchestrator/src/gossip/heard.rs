@@ -8,16 +8,14 @@
 //! * Only nodes that the pool has admitted as such are kept in mind, and only profiles that were asked for are looked at:
 //!   as many a second as can be afforded.
 
-use super::home::{Home, Order};
+use super::home::{Home, Order, state};
 use crate::{
     live::Word,
     vetting::{Vetted, Vetter, shortened},
 };
 use protocol::{
     ids::NodeId,
-    ipc::ModelFacts,
     limits,
-    link::{ModelEntry, NodeState, WorkerState},
     peer::{
         live::{Doubt, Gossip, Load, Profile, Seen, Trial},
         preference,
@@ -28,6 +26,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 /// A profile that did not come is asked for again after this time.
 const ASKED_AGAIN_MS: u64 = 2_000;
+/// Machines that are no nodes are remembered up to so many.
+const STRANGERS_MAX: usize = 1 << 12;
 /// What a home that is silent said is kept for so long: it may only have been restarted.
 const KEPT_MS: u64 = 60_000;
 
@@ -40,6 +40,8 @@ pub(crate) struct Heard {
     direct: HashSet<NodeId>,
     /// Nodes whose profile is wanted, and when it was asked for.
     missing: BTreeMap<NodeId, Option<u64>>,
+    /// Machines that are no nodes of the pool, as far as is known here, and who speaks for them.
+    strangers: BTreeMap<NodeId, NodeId>,
 }
 
 /// What is said of one node.
@@ -103,6 +105,7 @@ impl Heard {
             nodes: HashMap::new(),
             direct: HashSet::new(),
             missing: BTreeMap::new(),
+            strangers: BTreeMap::new(),
         }
     }
 
@@ -155,6 +158,9 @@ impl Heard {
                 taken.changed.insert(node, false);
             } else {
                 taken.refused += 1;
+                if self.strangers.len() < STRANGERS_MAX {
+                    self.strangers.insert(node, from);
+                }
             }
         }
         for gone in gossip.gone {
@@ -182,6 +188,20 @@ impl Heard {
         taken.seen = gossip.seen.into_iter().filter(|seen| is_first(&seen.node)).collect();
         taken.trials = gossip.trials.into_iter().filter(|trial| is_first(&trial.node)).collect();
         taken
+    }
+
+    /// Peers that spoke for machines which the pool has admitted since: what they said of those is asked for again. An
+    /// orchestrator that catches up hears of nodes before it hears that they are any.
+    pub(crate) fn admitted(&mut self, is_lender: impl Fn(NodeId) -> bool) -> BTreeSet<NodeId> {
+        let mut peers = BTreeSet::new();
+        self.strangers.retain(|node, peer| {
+            let admitted = is_lender(*node);
+            if admitted {
+                peers.insert(*peer);
+            }
+            !admitted
+        });
+        peers
     }
 
     /// A home says how a node is.
@@ -356,37 +376,6 @@ impl Heard {
     pub(crate) fn forget(&mut self, node: NodeId) {
         self.nodes.remove(&node);
         self.missing.remove(&node);
-    }
-}
-
-/// The profile in the form in which nodes say it, so that it is vetted by the same rules.
-fn state(profile: Profile) -> NodeState {
-    let workers = profile.workers.into_iter().take(limits::MODELS_PER_NODE_MAX).map(|worker| WorkerState {
-        model: ModelEntry {
-            name: String::new(),
-            aliases: Vec::new(),
-            digest: worker.model,
-            bytes: worker.bytes,
-            licence: String::new(),
-            created_unix_s: 0,
-        },
-        facts: ModelFacts {
-            architecture: String::new(),
-            context_tokens: worker.context_tokens,
-            slots: worker.slots,
-            embedding_length: u32::from(!worker.writes),
-            chat: worker.chat,
-        },
-        evidence: worker.evidence,
-        active_tasks: 0,
-        capacity: worker.capacity,
-    });
-    NodeState {
-        label: profile.label,
-        addresses: profile.addresses,
-        workers: workers.collect(),
-        active_tasks: 0,
-        hold: None,
     }
 }
 

@@ -1,6 +1,11 @@
 //! One peer as a home: whether it is heard, and whether anything of what it said was missed.
 
-use protocol::peer::live::Gossip;
+use protocol::{
+    ipc::ModelFacts,
+    limits,
+    link::{ModelEntry, NodeState, WorkerState},
+    peer::live::{Gossip, Profile},
+};
 use scheduler::Budget;
 
 /// Messages of one peer that are taken in: what is beyond that is not read, which leaves a gap, and is said again.
@@ -10,7 +15,7 @@ const MESSAGES_BURST: u32 = 1_000;
 const DOUBTS_PER_SECOND: u32 = 64;
 const DOUBTS_BURST: u32 = 256;
 /// Everything is asked for again so often at most.
-const WANT_EVERY_MS: u64 = 1_000;
+const WANT_EVERY_MS: u64 = 500;
 
 /// How a message stands to those before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -126,5 +131,36 @@ impl Home {
             self.silent = self.silent_for_ms(now_steady_ms) >= silence_max_ms;
             self.silent
         }
+    }
+}
+
+/// The profile in the form in which nodes say it, so that it is vetted by the same rules.
+pub(super) fn state(profile: Profile) -> NodeState {
+    let workers = profile.workers.into_iter().take(limits::MODELS_PER_NODE_MAX).map(|worker| WorkerState {
+        model: ModelEntry {
+            name: String::new(),
+            aliases: Vec::new(),
+            digest: worker.model,
+            bytes: worker.bytes,
+            licence: String::new(),
+            created_unix_s: 0,
+        },
+        facts: ModelFacts {
+            architecture: String::new(),
+            context_tokens: worker.context_tokens,
+            slots: worker.slots,
+            embedding_length: u32::from(!worker.writes),
+            chat: worker.chat,
+        },
+        evidence: worker.evidence,
+        active_tasks: 0,
+        capacity: worker.capacity,
+    });
+    NodeState {
+        label: profile.label,
+        addresses: profile.addresses,
+        workers: workers.collect(),
+        active_tasks: 0,
+        hold: None,
     }
 }

@@ -5,14 +5,16 @@ use protocol::{
     ids::NodeId,
     peer::live::{Doubt, Gossip, Trial},
 };
+use scheduler::Budget;
 use std::collections::BTreeMap;
 
 /// A message is full when it has about so many bytes.
 const MESSAGE_BYTES: usize = 48 << 10;
 /// Doubts and trials that wait for one peer.
 const WAITING_MAX: usize = 256;
-/// A peer that asks for everything is told everything so often at most.
-const ROUND_EVERY_MS: u64 = 2_000;
+/// A peer that asks for everything is told everything at once a few times, and then every other second.
+const ROUNDS_AT_ONCE: u64 = 3;
+const ROUNDS_MILLI_PER_SECOND: u64 = 500;
 
 /// What of a node is to be told.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -41,7 +43,7 @@ pub(crate) struct Telling {
 struct Listener {
     round: u64,
     number: u64,
-    begun_steady_ms: u64,
+    rounds: Budget,
     told_steady_ms: Option<u64>,
     pending: BTreeMap<NodeId, Parts>,
     /// Where the last message ended, so that nobody is always last.
@@ -64,24 +66,21 @@ impl Telling {
     pub(crate) fn peers(&mut self, linked: &[NodeId], nodes: impl Fn() -> Vec<NodeId>, now_steady_ms: u64) {
         self.peers.retain(|peer, _| linked.contains(peer));
         for peer in linked {
-            let before = self.peers.get(peer);
-            let is_due = before.is_none_or(|before| {
-                before.again && now_steady_ms.saturating_sub(before.begun_steady_ms) >= ROUND_EVERY_MS
-            });
-            if !is_due {
+            let before = self.peers.get_mut(peer);
+            if before.is_some_and(|before| !before.again || !before.rounds.withdraw(now_steady_ms)) {
                 continue;
             }
             self.last_round = self.last_round.wrapping_add(1);
             let pending = nodes().into_iter().map(|node| (node, Parts { load: true, seen: true, profile: false }));
             let waiting = self.peers.remove(peer);
-            let (all_wanted, doubts, trials) = match waiting {
-                Some(before) => (before.all_wanted, before.doubts, before.trials),
-                None => (false, Vec::new(), Vec::new()),
+            let (rounds, all_wanted, doubts, trials) = match waiting {
+                Some(before) => (before.rounds, before.all_wanted, before.doubts, before.trials),
+                None => (Budget::new(0, ROUNDS_MILLI_PER_SECOND, ROUNDS_AT_ONCE), false, Vec::new(), Vec::new()),
             };
             let listener = Listener {
                 round: self.last_round,
                 number: 0,
-                begun_steady_ms: now_steady_ms,
+                rounds,
                 told_steady_ms: None,
                 pending: pending.collect(),
                 after: None,
@@ -259,7 +258,7 @@ mod tests {
             rounds.extend(next(&mut telling, now).map(|gossip| gossip.round));
             telling.again(PEER);
         }
-        assert_eq!(rounds.len(), 5);
+        assert_eq!(rounds.len(), 1 + 3 + 4, "the first, those at once, and one every other second");
         telling.peers(&[], Vec::new, 10_000);
         assert_eq!(next(&mut telling, 10_000), None, "no link, no words");
     }

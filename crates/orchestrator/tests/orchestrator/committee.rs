@@ -1,6 +1,6 @@
 //! Several orchestrators of one pool under test.
 
-use crate::machines::{LOOPBACK, Node, PATIENCE, quiet, unix_ms};
+use crate::machines::{LOOPBACK, Node, PATIENCE, quiet, unix_ms, within};
 use orchestrator::{Orchestrator, OrchestratorConfig, Timings};
 use protocol::{
     founding::{Founding, Seat},
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use trust::MachineKey;
 
 /// So long a home may be silent: short enough to be waited for, long enough for a busy machine.
-const SILENCE_MAX: Duration = Duration::from_secs(3);
+const SILENCE_MAX: Duration = Duration::from_secs(6);
 
 /// Orchestrators that founded a pool together.
 pub(crate) struct Committee {
@@ -59,9 +59,23 @@ impl Committee {
 
     pub(crate) async fn node_of(&self, member: usize, key: &MachineKey) -> Node {
         let mut node = Node::join(&self.members[member].ticket(), key).await.unwrap();
-        node.say(&FromNode::State(node.state(4, 0))).await;
-        self.until(member, node.id(), |row| row.hold.is_none()).await;
+        self.until_ready(member, &mut node).await;
         node
+    }
+
+    /// Waits until a node gets work by this member, while it goes on saying that it is ready.
+    pub(crate) async fn until_ready(&self, member: usize, node: &mut Node) -> NodeRow {
+        within(async {
+            loop {
+                node.say(&FromNode::State(node.state(4, 0))).await;
+                let row = self.members[member].nodes().into_iter().find(|row| row.node == node.id());
+                if let Some(row) = row.filter(|row| row.hold.is_none()) {
+                    return row;
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        })
+        .await
     }
 
     /// Waits until a member's row of a node is as it should be.

@@ -33,7 +33,7 @@ async fn a_node_of_another_home_is_matched() {
     let committee = Committee::of(2).await;
     let mut node = committee.node(0).await;
     let client = client(&committee, 1).await;
-    let row = committee.until(1, node.id(), |row| row.hold.is_none()).await;
+    let row = committee.until_ready(1, &mut node).await;
     assert_eq!((row.label.as_str(), row.slots), ("test node", 4));
     assert_eq!(matched(&client).await, Ok(node.id()));
     let metrics = committee.members[1].metrics();
@@ -56,7 +56,7 @@ async fn a_node_that_is_reported_elsewhere_is_probed_by_its_home() {
     let committee = Committee::of(2).await;
     let mut node = committee.node(0).await;
     let client = client(&committee, 1).await;
-    committee.until(1, node.id(), |row| row.hold.is_none()).await;
+    committee.until_ready(1, &mut node).await;
     assert_eq!(client.ask(&Question::Report { node: node.id() }).await, Answer::Noted);
     let probe = node.probed().await;
     committee.until(1, node.id(), |row| row.hold == Some(Hold::Unresponsive)).await;
@@ -68,13 +68,16 @@ async fn a_node_that_is_reported_elsewhere_is_probed_by_its_home() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_a_home_stops_its_nodes_go_on_with_another() {
     let committee = Committee::of(2).await;
-    let (of_one, of_both) = (committee.node(0).await, MachineKey::generate());
-    let _both = (committee.node_of(0, &of_both).await, committee.node_of(1, &of_both).await);
+    let (mut of_one, of_both) = (committee.node(0).await, MachineKey::generate());
+    let (_first, mut second) = (committee.node_of(0, &of_both).await, committee.node_of(1, &of_both).await);
     let client = client(&committee, 1).await;
-    committee.until(1, of_one.id(), |row| row.hold.is_none()).await;
+    committee.until_ready(1, &mut of_one).await;
+    committee.until_ready(1, &mut second).await;
     within(committee.members[0].shutdown()).await;
-    assert_eq!(committee.until(1, of_both.id(), |_| true).await.hold, None);
+    committee.until_ready(1, &mut second).await;
+    assert!(matched(&client).await.is_ok(), "at once");
     committee.until(1, of_one.id(), |row| row.hold == Some(Hold::Unresponsive)).await;
+    committee.until_ready(1, &mut second).await;
     assert_eq!(matched(&client).await, Ok(of_both.id()));
     // It looks for another home: nothing has to be agreed on for that.
     let back = committee.node_of(1, &of_one.link.key).await;
@@ -86,11 +89,13 @@ async fn when_a_home_stops_its_nodes_go_on_with_another() {
 async fn where_one_link_of_two_breaks_the_node_goes_on_through_the_other() {
     let committee = Committee::of(2).await;
     let key = MachineKey::generate();
-    let (_first, second) = (committee.node_of(0, &key).await, committee.node_of(1, &key).await);
+    let (mut first, mut second) = (committee.node_of(0, &key).await, committee.node_of(1, &key).await);
     let client = client(&committee, 1).await;
     // That the other home speaks for it too is known when it speaks for a later one.
-    let later = committee.node(0).await;
-    committee.until(1, later.id(), |row| row.hold.is_none()).await;
+    let mut later = committee.node(0).await;
+    committee.until_ready(1, &mut later).await;
+    committee.until_ready(0, &mut first).await;
+    committee.until_ready(1, &mut second).await;
     second.link.connection.close("cable");
     within(async {
         while committee.members[1].metrics().nodes_linked > 0 {
@@ -106,16 +111,17 @@ async fn where_one_link_of_two_breaks_the_node_goes_on_through_the_other() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn matching_goes_on_where_nothing_can_be_agreed_on() {
     let committee = Committee::of(4).await;
-    let (mut own, other) = (committee.node(3).await, committee.node(0).await);
+    let (mut own, mut other) = (committee.node(3).await, committee.node(0).await);
     let client = client(&committee, 3).await;
-    committee.until(3, other.id(), |row| row.hold.is_none()).await;
+    committee.until_ready(3, &mut other).await;
+    committee.until_ready(3, &mut own).await;
     let heard: Vec<NodeId> = [matched(&client).await.unwrap(), matched(&client).await.unwrap()].into();
     assert!(heard.contains(&own.id()) && heard.contains(&other.id()), "any to any");
     for member in &committee.members[..3] {
         within(member.shutdown()).await;
     }
     committee.until(3, other.id(), |row| row.hold == Some(Hold::Unresponsive)).await;
-    own.say(&FromNode::State(own.state(4, 0))).await;
+    committee.until_ready(3, &mut own).await;
     assert_eq!(matched(&client).await, Ok(own.id()));
     // A member comes back to it without anybody else.
     let again = committee.node_of(3, &other.link.key).await;
@@ -182,9 +188,9 @@ impl Liar {
 async fn an_orchestrator_that_lies_can_forge_neither_evidence_nor_membership() {
     let key = MachineKey::generate();
     let committee = Committee::beside(3, &[key.id()]).await;
-    let node = committee.node(1).await;
+    let mut node = committee.node(1).await;
     let client = client(&committee, 0).await;
-    committee.until(0, node.id(), |row| row.hold.is_none()).await;
+    committee.until_ready(0, &mut node).await;
     let mut liar = Liar::of(&committee, &key).await;
     let stranger = MachineKey::generate();
     liar.speak_for(stranger.id(), &stranger).await;
@@ -193,6 +199,7 @@ async fn an_orchestrator_that_lies_can_forge_neither_evidence_nor_membership() {
     let metrics = committee.members[0].metrics();
     assert!(metrics.gossip_refused >= 40, "{}", metrics.gossip_refused);
     assert_eq!(metrics.nodes_remote, 1, "neither a stranger nor a client becomes a node");
+    committee.until_ready(0, &mut node).await;
     for _ in 0..3 {
         let grant = client.matched(request("default")).await.unwrap();
         let candidate = &grant.candidates[0];
@@ -210,6 +217,7 @@ async fn an_orchestrator_that_lies_can_forge_neither_evidence_nor_membership() {
         }
     })
     .await;
+    committee.until_ready(0, &mut node).await;
     assert_eq!(matched(&client).await, Ok(node.id()));
 }
 

@@ -5,6 +5,8 @@ use super::*;
 #[test]
 fn words_bring_a_node_to_the_edge_and_what_is_seen_ejects_it() {
     let mut record = Record::NEW;
+    record.started(0);
+    record.ended(Ended::Completed, 0);
     (0..100).for_each(|_| record.alleged(0));
     assert_eq!((record.is_ejected(), record.hold(Attestation::Vouched, 0)), (false, None));
     record.started(0);
@@ -17,6 +19,27 @@ fn words_bring_a_node_to_the_edge_and_what_is_seen_ejects_it() {
     assert!(record.is_ejected());
     record.alleged(0);
     assert!(record.is_ejected());
+}
+
+#[test]
+fn a_node_that_never_completed_anything_gets_five_tasks_whoever_tells_of_them() {
+    let mut record = Record::NEW;
+    for given in 0..USER_FAILURES_MAX {
+        assert_eq!(record.hold(Attestation::Vouched, 0), None, "task {given}");
+        record.started(0);
+        record.alleged(0);
+    }
+    assert_eq!((record.is_ejected(), record.hold(Attestation::Vouched, 0)), (false, Some(Hold::Unproven)));
+    assert_eq!(record.canary_due_steady_ms(Attestation::Vouched), Some(0), "what holds it back is looked into");
+    let mut passes = record;
+    passes.canary(true, 0);
+    assert_eq!((passes.hold(Attestation::Vouched, 0), passes.canary_due_steady_ms(Attestation::Vouched)), (None, None));
+    record.trial_broke(0, 0);
+    assert!(record.is_ejected());
+    // Once it is back, one failure is enough.
+    (0..TRIES_TO_RETURN).for_each(|_| record.canary(true, 0));
+    record.alleged(0);
+    assert_eq!(record.hold(Attestation::Vouched, 0), Some(Hold::Unproven));
 }
 
 #[test]

@@ -6,13 +6,12 @@ use crate::{
     signatures::Remembering,
 };
 use consensus::{Application, Block, Verdict};
-use ed25519_dalek::{Signer, SigningKey};
 use protocol::{
-    header::{Anchor, Certificate, Header},
+    header::{Anchor, Committee, Header},
     ids::{NodeId, PoolId},
     limits,
     link::Role,
-    signed::{Signature, Signed},
+    signed::Signed,
 };
 use registry::{Bundle, Fact, Genesis};
 use std::sync::Arc;
@@ -100,14 +99,8 @@ impl Driver {
 
 /// The certificate of a committee of these, signed by all of them.
 pub(crate) fn certify(keys: &[MachineKey], header: Header) -> Anchor {
-    let mut keys: Vec<&MachineKey> = keys.iter().collect();
-    keys.sort_unstable_by_key(|key| key.id());
-    let signers = u16::try_from((1u32 << keys.len()) - 1).unwrap();
-    let mut certificate = Certificate { view: 9, parent_view: 8, signers, signatures: Vec::new() };
-    let message = certificate.message(&header);
-    let sign = |key: &&MachineKey| Signature::of(SigningKey::from_bytes(&key.seed()).sign(&message).to_bytes());
-    certificate.signatures = keys.iter().map(sign).collect();
-    Anchor { header, certificate }
+    let committee = Committee::new(keys.iter().map(MachineKey::id).collect()).unwrap();
+    trust::light::certify(&header, &committee, keys)
 }
 
 /// Of a member.

@@ -206,7 +206,7 @@ fn what_is_missed_is_asked_for_and_what_a_round_leaves_out_is_forgotten() {
     let after = speaker.says(&mut heard, loads(vec![load(&profiles[0], 7)]), at(10));
     assert!(after.want_all);
     assert!(!speaker.says(&mut heard, Gossip::default(), at(20)).want_all, "not at once again");
-    assert!(speaker.says(&mut heard, Gossip::default(), at(1_010)).want_all);
+    assert!(speaker.says(&mut heard, Gossip::default(), at(510)).want_all);
     assert_eq!(heard.nodes[&key.id()].words[0].load.active_tasks, 7);
     // A message that was overtaken says nothing any more.
     let late = Gossip { round: 1, number: 1, gone: vec![Gone { node: key.id(), left: true }], ..Gossip::default() };
@@ -304,4 +304,73 @@ fn a_flood_is_bounded_and_strangers_are_not_kept() {
     assert_eq!(taken, 256, "nor does it have more than so many nodes looked after");
     let later = Gossip { round: 1, number: 10_000, ..Gossip::default() };
     assert!(heard.take(home, later, |_| true, at(1_000)).want_all, "the gap is noticed");
+}
+
+/// Prints what telling and hearing of many nodes costs; run it with `--nocapture`.
+#[test]
+fn ten_thousand_nodes() {
+    use crate::gossip::telling::Telling;
+    use protocol::codec;
+    use std::time::{Duration, Instant};
+    const NODES: u32 = 10_000;
+    const PEER: NodeId = NodeId([101; 32]);
+    let profiles: BTreeMap<NodeId, Profile> = (0..NODES)
+        .map(|number| {
+            let mut seed = [0; 32];
+            seed[..4].copy_from_slice(&number.to_be_bytes());
+            let key = MachineKey::from_seed(&seed);
+            (key.id(), profile(key.id(), &key, 4))
+        })
+        .collect();
+    let (mut telling, mut heard) = (Telling::new(0), Heard::new(OWN, SILENCE_MS));
+    telling.peers(&[PEER], || profiles.keys().copied().collect(), 0);
+    let (mut bytes, mut took, mut ticks) = (0, Duration::ZERO, 0);
+    // A home and who listens to it, in ticks of 100 ms, until everything is known.
+    loop {
+        let now = at(100 * ticks);
+        ticks += 1;
+        for (_, node) in heard.asks(256, now) {
+            telling.profiles(PEER, [node]);
+        }
+        let messages = std::iter::from_fn(|| {
+            telling.next(PEER, 500, now.steady_ms, |node, parts, gossip| {
+                if parts.load {
+                    gossip.loads.push(load(&profiles[&node], 1));
+                }
+                if parts.profile {
+                    gossip.profiles.push(profiles[&node].clone());
+                }
+                80 + 600 * usize::from(parts.profile)
+            })
+        });
+        for message in messages.take(8).collect::<Vec<_>>() {
+            let encoded = codec::encode(&message, limits::GOSSIP_BYTES_MAX).unwrap();
+            bytes += encoded.len();
+            let begun = Instant::now();
+            let message = codec::decode(&encoded, limits::GOSSIP_BYTES_MAX).unwrap();
+            heard.take(PEER, message, |_| true, now);
+            took += begun.elapsed();
+        }
+        if heard.missing.is_empty() && heard.nodes.len() == NODES as usize {
+            break;
+        }
+        assert!(ticks < 1_000);
+    }
+    let known = profiles.keys().filter(|node| heard.word(**node).is_some_and(|word| word.vetted.is_some())).count();
+    assert_eq!(known, profiles.len());
+    profiles.keys().for_each(|node| telling.changed(*node, crate::gossip::Parts { load: true, ..Default::default() }));
+    let mut loads = 0;
+    while let Some(message) = telling.next(PEER, u64::MAX, 0, |node, _, gossip| {
+        gossip.loads.push(load(&profiles[&node], 2));
+        80
+    }) {
+        loads += codec::encode(&message, limits::GOSSIP_BYTES_MAX).unwrap().len();
+    }
+    println!(
+        "{NODES} nodes, one worker each: all known after {ticks} ticks of 100 ms, {:.1} MB and {:.2} s of one processor; \
+         a change of each: {:.0} kB",
+        bytes as f64 / 1e6,
+        took.as_secs_f64(),
+        loads as f64 / 1e3,
+    );
 }

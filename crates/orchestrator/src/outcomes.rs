@@ -82,11 +82,12 @@ pub(crate) fn take(shared: &Arc<Shared>, client: NodeId, outcome: &Outcome) {
         (part, _) => {
             if part == Part::Subject {
                 shared.live().audited(issue.node, false, now);
-                // Without a verdict it is no success: it may have been anything.
-                if outcome.end == End::Completed {
-                    shared.live().ended(issue.node, issue.model, Ended::Without, now);
-                    return;
-                }
+            }
+            if part != Part::Candidate && outcome.end == End::Completed {
+                // Without a verdict it is no success: it may have been anything. And who scores well may still fail at
+                // writing.
+                shared.live().ended(issue.node, issue.model, Ended::Without, now);
+                return;
             }
             ended(shared, client, &issue, outcome, now);
         }

@@ -96,7 +96,7 @@ pub(crate) fn lineage(genesis: Genesis, mut handovers: Vec<Handover>) -> Lineage
 
 /// What a node is shown of the committee on its admission.
 pub(crate) fn agreement(lineage: Lineage, newest: Option<&Anchored>) -> Agreement {
-    Agreement { lineage, anchor: newest.map(|anchored| anchored.anchor().clone()) }
+    Agreement { lineage, anchor: newest.map(|anchored| Anchor::clone(&anchored.anchor)) }
 }
 
 impl Anchored {

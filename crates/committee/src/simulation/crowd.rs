@@ -149,7 +149,7 @@ impl Crowd {
             }
             1 => {
                 let invite = key(120, self.chance.below(4) as u8);
-                let redemption = Redemption { pool: self.pool, node: newcomer.id(), role: Role::Node };
+                let redemption = Redemption { pool: self.pool, keys: vec![(newcomer.id(), Role::Node)] };
                 self.bundle(&newcomer, now, vec![Fact::Joined { redemption: invite.sign(&redemption) }])
             }
             2 => {

@@ -32,6 +32,16 @@ impl Network {
         Ok(Self { places })
     }
 
+    /// Gives this network a way out that leads nowhere: whatever leaves is counted by [`Network::left`].
+    pub fn lead_nowhere(&self) {
+        lead_nowhere(|| Command::new("ip"));
+    }
+
+    /// Packets that went where no machine of this network is.
+    pub fn left(&self) -> u64 {
+        left(Command::new("cat"))
+    }
+
     /// The place at the end of a cable.
     pub fn place(&self, index: usize) -> &Place {
         &self.places[index]
@@ -79,6 +89,16 @@ impl Place {
         command
     }
 
+    /// Gives this place a way out that leads nowhere, besides its cable.
+    pub fn lead_nowhere(&self) {
+        lead_nowhere(|| self.inside("ip"));
+    }
+
+    /// Packets that left this place by another way than its cable.
+    pub fn left(&self) -> u64 {
+        left(self.inside("cat"))
+    }
+
     /// Cuts the cable: nothing arrives any more, and nobody is told.
     pub fn cut(&self) {
         // The far end stays up, so that the machine there sees nothing but silence.
@@ -97,6 +117,35 @@ impl Drop for Place {
         let _ = self.holder.kill();
         let _ = self.holder.wait();
     }
+}
+
+/// The name of the way that leads nowhere.
+const NOWHERE: &str = "nowhere";
+
+/// Default routes for both families over a cable whose other end nobody reads. The kernel itself says nothing on it:
+/// no neighbours are looked for, and no routers.
+fn lead_nowhere(ip: impl Fn() -> Command) {
+    const QUIET: [&str; 6] = ["arp", "off", "multicast", "off", "addrgenmode", "none"];
+    let say = |arguments: &[&str]| check(ip().args(arguments));
+    say(&["link", "add", NOWHERE, "type", "veth", "peer", "name", "void"]);
+    for end in ["void", NOWHERE] {
+        say(&[&["link", "set", end], &QUIET[..]].concat());
+        say(&["link", "set", end, "up"]);
+    }
+    say(&["addr", "add", "198.18.0.1/32", "dev", NOWHERE]);
+    say(&["-6", "addr", "add", "fd77::1/128", "dev", NOWHERE, "nodad"]);
+    say(&["route", "add", "default", "dev", NOWHERE]);
+    say(&["-6", "route", "add", "default", "dev", NOWHERE]);
+}
+
+/// The packets sent on it. The kernel counts them for each network, whoever asks within it.
+fn left(mut cat: Command) -> u64 {
+    const SENT_PACKETS: usize = 9;
+    let output = cat.arg("/proc/thread-self/net/dev").output().expect("counters");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let line = text.lines().find_map(|line| line.trim().strip_prefix(NOWHERE)?.strip_prefix(':'));
+    let sent = line.and_then(|line| line.split_whitespace().nth(SENT_PACKETS));
+    sent.and_then(|sent| sent.parse().ok()).expect("the way that leads nowhere is counted")
 }
 
 fn run(program: &str, arguments: &[&str]) {

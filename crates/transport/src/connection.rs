@@ -69,6 +69,11 @@ impl Connection {
         self.remote
     }
 
+    /// Whether both are the same connection.
+    pub fn is(&self, other: &Connection) -> bool {
+        self.inner.stable_id() == other.inner.stable_id()
+    }
+
     /// The protocol that both agreed on.
     pub fn alpn(&self) -> &[u8] {
         self.inner.alpn()

@@ -13,11 +13,15 @@ use client::{AskError, Client, ClientConfig, verify::OwnPolicy};
 use protocol::{
     grant::Grant,
     header::{Committee, Handover, Header},
+    ids::NodeId,
     limits,
     pool::Label,
     witness::Lineage,
 };
-use std::sync::{Arc, Mutex};
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    sync::{Arc, Mutex},
+};
 use trust::{MachineKey, light::certify};
 
 /// A pool of so many orchestrators, with one node that all of them grant.
@@ -42,7 +46,13 @@ impl Several {
     fn config(&self) -> ClientConfig {
         let mut ticket = self.orchestrators[0].ticket();
         ticket.orchestrators = self.orchestrators.iter().flat_map(|one| one.ticket().orchestrators).collect();
-        ClientConfig::new(MachineKey::generate(), ticket)
+        // Each client has its own order: this one's is the ticket's.
+        let place = |own: NodeId, id: NodeId| BuildHasherDefault::<DefaultHasher>::default().hash_one((own, id));
+        let key = std::iter::repeat_with(MachineKey::generate)
+            .take(10_000)
+            .find(|key| ticket.orchestrators.is_sorted_by_key(|one| place(key.id(), one.id)))
+            .expect("one of them has it");
+        ClientConfig::new(key, ticket)
     }
 
     async fn client(&self) -> Client {

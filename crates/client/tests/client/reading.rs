@@ -56,11 +56,19 @@ async fn a_false_proof_is_not_believed() {
     let stranger = MachineKey::generate();
     let lies: Vec<(FalseProof, &str)> = vec![
         (Arc::new(|shown: &mut Proofs| shown.proofs.clear()), "something else"),
-        (Arc::new(|shown: &mut Proofs| shown.anchor.certificate.signatures.clear()), "signatures"),
+        (
+            Arc::new(|shown: &mut Proofs| {
+                // What it knows already is not certified again.
+                shown.anchor.header.unix_ms += 1;
+                shown.anchor.certificate.signatures.clear();
+            }),
+            "signatures",
+        ),
         (Arc::new(move |shown: &mut Proofs| shown.proofs = vec![other.registry.prove(&keys::policy())]), "root"),
         (
             Arc::new(move |shown: &mut Proofs| {
                 let committee = protocol::header::Committee::new(vec![stranger.id()]).unwrap();
+                shown.anchor.header.unix_ms += 2;
                 shown.anchor = certify(&shown.anchor.header, &committee, [&stranger]);
             }),
             "signatures",

@@ -3,6 +3,7 @@
 //! Machines differ and are busy with other things, so a number is a ratio or a difference of two measurements that take
 //! turns, and the verdict is for a reader: no test depends on it. `docs/BENCHMARKS.md` says how each one is obtained.
 
+mod committee;
 mod decode;
 mod http;
 mod memory;
@@ -27,9 +28,10 @@ Measures the numbers of SPEC.md.
 Usage: cargo xtask bench [OPTIONS] [NAME]
 
 Names:
-  decode   Tokens a second through the gateway, compared with `llama-server`
-  ttft     Time to first token through the gateway, compared with the bare engine
-  memory   Memory of orchestrator, daemon and gateway, each a process of its own
+  decode     Tokens a second through the gateway, compared with `llama-server`
+  ttft       Time to first token through the gateway, compared with the bare engine
+  memory     Memory of orchestrator, daemon and gateway, each a process of its own
+  committee  Agreement of four orchestrators: idle, busy, and with one killed
 
 Options:
   --only NAME              The same as NAME; may be given several times
@@ -41,10 +43,19 @@ Options:
                            without that, `-m FILE` is added. Words are separated by spaces
   --json                   Prints JSON instead of a table";
 
-/// One benchmark: its name, and what measures it.
-type Benchmark = (&'static str, fn(&Workspace, &Settings) -> Result<Vec<Row>, Failure>);
+struct Benchmark {
+    name: &'static str,
+    measure: fn(&Workspace, &Settings) -> Result<Vec<Row>, Failure>,
+    /// Whether it runs a real model.
+    has_model: bool,
+}
 
-const BENCHMARKS: [Benchmark; 3] = [("decode", decode::measure), ("ttft", ttft::measure), ("memory", memory::measure)];
+const BENCHMARKS: [Benchmark; 4] = [
+    Benchmark { name: "decode", measure: decode::measure, has_model: true },
+    Benchmark { name: "ttft", measure: ttft::measure, has_model: true },
+    Benchmark { name: "memory", measure: memory::measure, has_model: true },
+    Benchmark { name: "committee", measure: committee::measure, has_model: false },
+];
 
 /// What the arguments say.
 struct Settings {
@@ -72,17 +83,21 @@ pub(crate) fn run(workspace: &Workspace, arguments: &[&str]) -> Result<(), Failu
     }
     let mut settings = parse(arguments)?;
     build(workspace)?;
-    settings.model = model(workspace, &settings.model)?;
-    fs::create_dir_all(&settings.folder).map_err(on_path(&settings.folder))?;
-    let mut report = Report::begin(arguments, &settings);
-    let result = BENCHMARKS
+    let chosen: Vec<&Benchmark> = BENCHMARKS
         .iter()
-        .filter(|(name, _)| settings.only.is_empty() || settings.only.iter().any(|only| only == name))
-        .try_for_each(|(name, measure)| {
-            eprintln!("measuring {name}");
-            report.rows.extend(measure(workspace, &settings)?);
-            Ok(())
-        });
+        .filter(|benchmark| settings.only.is_empty() || settings.only.iter().any(|only| only == benchmark.name))
+        .collect();
+    let has_model = chosen.iter().any(|benchmark| benchmark.has_model);
+    if has_model {
+        settings.model = model(workspace, &settings.model)?;
+    }
+    fs::create_dir_all(&settings.folder).map_err(on_path(&settings.folder))?;
+    let mut report = Report::begin(arguments, has_model.then_some(&settings));
+    let result = chosen.into_iter().try_for_each(|benchmark| {
+        eprintln!("measuring {}", benchmark.name);
+        report.rows.extend((benchmark.measure)(workspace, &settings)?);
+        Ok(())
+    });
     // Only what this run has made; a leftover is no reason to lose the result.
     let _ = fs::remove_dir_all(&settings.folder);
     // What was measured before a failure is worth having.
@@ -146,7 +161,7 @@ fn parse(arguments: &[&str]) -> Result<Settings, Failure> {
 }
 
 fn known(name: &str) -> Result<String, Failure> {
-    match BENCHMARKS.iter().any(|(known, _)| *known == name) {
+    match BENCHMARKS.iter().any(|known| known.name == name) {
         true => Ok(name.to_owned()),
         false => {
             Err(Failure::new(format!("there is no benchmark or option `{name}`")).hint("cargo xtask bench --help"))
@@ -163,7 +178,9 @@ fn count(text: &str) -> Result<usize, Failure> {
 
 /// Builds what is missing. Building always would wait for whoever else builds, and take the cores from the measurement.
 fn build(workspace: &Workspace) -> Result<(), Failure> {
-    let programs = ["darkbloom", "darkbloom-worker", ttft::DIRECT_PROGRAM].map(|name| workspace.binary(name));
+    let programs =
+        ["darkbloom", "darkbloom-worker", ttft::DIRECT_PROGRAM, committee::LOAD_PROGRAM, committee::WORKER_PROGRAM];
+    let programs = programs.map(|name| workspace.binary(name));
     match programs.iter().all(|program| program.is_file()) {
         true => {
             eprintln!(
@@ -197,8 +214,8 @@ mod tests {
 
     #[test]
     fn options_and_names_are_read() {
-        let settings = parse(&["ttft", "--threads", "3", "--only", "memory", "--json"]).unwrap();
-        assert_eq!(settings.only, ["ttft", "memory"]);
+        let settings = parse(&["ttft", "--threads", "3", "--only", "committee", "--json"]).unwrap();
+        assert_eq!(settings.only, ["ttft", "committee"]);
         assert_eq!((settings.threads, settings.json), (3, true));
         for wrong in [&["speed"][..], &["--threads"], &["--threads", "0"], &["--only", "x"]] {
             assert!(parse(wrong).is_err(), "{wrong:?}");

@@ -16,10 +16,8 @@ use std::{
 };
 use tokio::{sync::oneshot, time::MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use transport::{ConnectError, Connection, NodeId, ReceiveError, Receiver, SendError, Sender, Transport};
+use transport::{Backoff, ConnectError, Connection, NodeId, ReceiveError, Receiver, SendError, Sender, Transport};
 
-const RETRY_AFTER_MIN: Duration = Duration::from_millis(200);
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(5);
 const WELCOME_TIME_MAX: Duration = Duration::from_secs(10);
 /// Changes within this time travel together.
 const COALESCE: Duration = Duration::from_millis(5);
@@ -64,14 +62,14 @@ pub(crate) async fn keep(
             let _ = first.send(admission);
         }
     };
-    let mut retry_after = RETRY_AFTER_MIN;
+    let mut backoff = Backoff::default();
     while !stop.is_cancelled() {
         let Some(orchestrator) = shared.lock().homes.take() else {
             // All that there are have a link.
             tell(Admission::Unreachable);
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep(transport::jittered(RETRY_AFTER_MAX)) => continue,
+                () = tokio::time::sleep(transport::jittered(Backoff::MAX)) => continue,
             }
         };
         let error = tokio::select! {
@@ -80,7 +78,7 @@ pub(crate) async fn keep(
             result = establish(&shared, &transport, &orchestrator) => match result {
                 Ok(link) => {
                     tell(Admission::Admitted);
-                    retry_after = RETRY_AFTER_MIN;
+                    backoff.reset();
                     match run(&shared, orchestrator.id, link, &stop).await {
                         Ok(()) => return,
                         Err(error) => error,
@@ -100,12 +98,11 @@ pub(crate) async fn keep(
             state.homes.failed(orchestrator.id)
         });
         // Who has failed less is tried at once, but not by all nodes in the same moment.
-        let pause = if other { RETRY_AFTER_MIN } else { retry_after };
+        let pause = if other { transport::jittered(Backoff::MIN) } else { backoff.pause() };
         tokio::select! {
             () = stop.cancelled() => return,
-            () = tokio::time::sleep(transport::jittered(pause)) => {}
+            () = tokio::time::sleep(pause) => {}
         }
-        retry_after = if other { retry_after } else { (retry_after * 2).min(RETRY_AFTER_MAX) };
     }
 }
 

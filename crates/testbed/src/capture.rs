@@ -17,6 +17,8 @@ pub struct Packet {
     pub protocol: u8,
     /// Source and destination.
     pub ports: (u16, u16),
+    /// Whether it was seen as it was sent. What one process sends to another is seen again as it arrives.
+    pub is_outgoing: bool,
     /// From the IP header on.
     pub bytes: Vec<u8>,
 }
@@ -37,10 +39,8 @@ impl Capture {
         let thread = std::thread::spawn(move || {
             let mut buffer = vec![0u8; 1 << 17];
             while !stopping.load(Ordering::Relaxed) {
-                // SAFETY: the buffer is valid for its length, the descriptor is open for as long as this thread runs.
-                let read = unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
-                if let Ok(read) = usize::try_from(read)
-                    && let Some(packet) = parse(&buffer[..read])
+                if let Some((read, is_outgoing)) = receive(&socket, &mut buffer)
+                    && let Some(packet) = parse(&buffer[..read], is_outgoing)
                 {
                     kept.lock().expect("no holder panics").push(packet);
                 }
@@ -85,6 +85,19 @@ fn open() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
+/// The next packet's length, and whether it is being sent; `None` where none came in time.
+fn receive(socket: &OwnedFd, buffer: &mut [u8]) -> Option<(usize, bool)> {
+    // SAFETY: an all-zero address is a valid one.
+    let mut from: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).ok()?;
+    // SAFETY: buffer and address are valid for the lengths that are given with them; the descriptor is open.
+    let read = unsafe {
+        let into = buffer.as_mut_ptr().cast();
+        libc::recvfrom(socket.as_raw_fd(), into, buffer.len(), 0, (&raw mut from).cast(), &raw mut length)
+    };
+    Some((usize::try_from(read).ok()?, from.sll_pkttype == libc::PACKET_OUTGOING))
+}
+
 fn set_option<T>(fd: i32, option: i32, value: &T) -> io::Result<()> {
     let length = libc::socklen_t::try_from(size_of::<T>()).map_err(io::Error::other)?;
     // SAFETY: the pointer and the length describe one value of the type that the option takes.
@@ -92,12 +105,12 @@ fn set_option<T>(fd: i32, option: i32, value: &T) -> io::Result<()> {
     if set == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-fn parse(bytes: &[u8]) -> Option<Packet> {
+fn parse(bytes: &[u8], is_outgoing: bool) -> Option<Packet> {
     let (protocol, header) = match bytes.first()? >> 4 {
         4 => (*bytes.get(9)?, usize::from(bytes[0] & 0x0f) * 4),
         6 => (*bytes.get(6)?, 40),
         _ => return None,
     };
     let port = |at: usize| Some(u16::from_be_bytes([*bytes.get(header + at)?, *bytes.get(header + at + 1)?]));
-    Some(Packet { protocol, ports: (port(0)?, port(2)?), bytes: bytes.to_vec() })
+    Some(Packet { protocol, ports: (port(0)?, port(2)?), is_outgoing, bytes: bytes.to_vec() })
 }

@@ -32,9 +32,12 @@ other_load_percent_max = 100
 /// # Panics
 /// If it has not been built.
 pub fn program(name: &str) -> PathBuf {
-    // Tests are in target/release/deps.
-    let test = std::env::current_exe().expect("a test has a path");
-    let folder = test.ancestors().nth(2).expect("a test is in deps");
+    // Tests are in target/release/deps, programs of this crate one above.
+    let own = std::env::current_exe().expect("a program has a path");
+    let mut folder = own.parent().expect("a program is in a folder");
+    if folder.ends_with("deps") {
+        folder = folder.parent().expect("deps is in a folder");
+    }
     let program = folder.join(name);
     assert!(program.exists(), "{} is missing: run `cargo build --release --workspace` first", program.display());
     program

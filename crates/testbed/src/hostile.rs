@@ -1,57 +1,42 @@
 //! A client that does what a decent one would not: it holds a real ticket and real grants, and misuses them.
 
+use crate::pool_link::PoolLink;
 use protocol::{
     grant::{Grant, MatchReply, MatchRequest, ModelRef, Permit, WorkerEvidence},
     ids::TaskId,
     limits,
-    link::{self, Hello, HelloReply, Question, Role},
+    link::{Answer, Question},
     sealing::{FrameOpener, SealedTask, seal_task},
     signed::Signed,
     stream::{self, Reply},
     task::Task,
     ticket::Ticket,
 };
-use transport::{Connection, Listen, Receiver, Sender, Transport};
+use transport::{Connection, Receiver, Sender};
 use trust::MachineKey;
 
 /// A member that misbehaves.
 pub struct Hostile {
-    transport: Transport,
-    link: Connection,
+    link: PoolLink,
 }
 
 impl Hostile {
     /// Joins a pool.
     pub async fn join(ticket: &str) -> Self {
         let ticket: Ticket = ticket.parse().expect("a ticket");
-        let transport =
-            Transport::bind(&MachineKey::generate(), Listen::Loopback { port: 0 }, &[]).await.expect("bound");
-        let orchestrator = &ticket.orchestrators[0];
-        let link = transport.connect(orchestrator.id, &orchestrator.addresses, link::ALPN).await.expect("connected");
-        let (mut sender, mut receiver) = link.open_stream().await.expect("a stream");
-        let hello =
-            Hello { pool: ticket.pool, secret: ticket.secret, redemption: None, role: Role::Client, known_epoch: 0 };
-        sender.message(&hello, limits::LINK_MESSAGE_BYTES_MAX).await.expect("sent");
-        sender.finish();
-        let reply = receiver.message(limits::LINK_MESSAGE_BYTES_MAX).await.expect("an answer");
-        assert!(matches!(reply, Some(HelloReply::Welcome(_))), "{reply:?}");
-        Self { transport, link }
+        Self { link: PoolLink::join(&ticket, 0, &MachineKey::generate()).await }
     }
 
     /// The link to the orchestrator, to be misused.
     pub fn link(&self) -> &Connection {
-        &self.link
+        self.link.connection()
     }
 
     /// A real grant for a task.
     pub async fn grant(&self, task: TaskId) -> Grant {
         let request = MatchRequest::new(task, ModelRef::Name("default".to_owned()), 1024, 0);
-        let (mut sender, mut receiver) = self.link.open_stream().await.expect("a stream");
-        sender.message(&Question::Match(request), limits::LINK_MESSAGE_BYTES_MAX).await.expect("sent");
-        sender.finish();
-        let answer = receiver.message(limits::LINK_MESSAGE_BYTES_MAX).await.expect("an answer");
-        match answer {
-            Some(link::Answer::Match(MatchReply::Granted(grant))) => grant,
+        match self.link.ask(&Question::Match(request)).await {
+            Some(Answer::Match(MatchReply::Granted(grant))) => grant,
             other => panic!("no grant: {other:?}"),
         }
     }
@@ -65,8 +50,8 @@ impl Hostile {
     /// A stream to the first candidate, on a connection of its own.
     pub async fn open_stream(&self, grant: &Grant) -> (Connection, Sender, Receiver) {
         let candidate = &grant.candidates[0];
-        let connection =
-            self.transport.connect(candidate.node, &candidate.addresses, stream::ALPN).await.expect("connected");
+        let dialled = self.link.transport().connect(candidate.node, &candidate.addresses, stream::ALPN).await;
+        let connection = dialled.expect("connected");
         let (sender, receiver) = connection.open_stream().await.expect("a stream");
         (connection, sender, receiver)
     }

@@ -10,16 +10,19 @@
 #[cfg(target_os = "linux")]
 pub mod capture;
 pub mod committee;
+pub mod crowd;
 pub mod daemon;
 mod deterministic;
 mod dice;
 pub mod hostile;
 pub mod http;
+pub mod load;
 pub mod machines;
 #[cfg(target_os = "linux")]
 pub mod memory;
 #[cfg(target_os = "linux")]
 pub mod network;
+pub mod pool_link;
 mod undisturbed;
 
 pub use daemon::{Daemon, Home, program, real_model};

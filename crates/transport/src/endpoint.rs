@@ -11,11 +11,12 @@ use std::{
 use trust::MachineKey;
 
 /// A handshake that takes longer is given up.
-const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
-/// Often enough to keep the paths of home routers open.
-const KEEP_ALIVE: Duration = Duration::from_secs(5);
-/// iroh's limit for one path; a vanished machine is noticed sooner by missing messages.
-const IDLE_TIME_MAX: Duration = Duration::from_secs(15);
+pub const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// A connection says something so often: enough to keep the paths of home routers open.
+pub const KEEP_ALIVE: Duration = Duration::from_secs(5);
+/// A connection on which nothing comes for so long is lost. iroh's limit for one path; a vanished machine is noticed sooner
+/// by missing messages.
+pub const IDLE_TIME_MAX: Duration = Duration::from_secs(15);
 /// Streams that one peer may have open: tasks of one client on one node.
 const STREAMS_MAX: u32 = 256;
 /// What one peer may send before it is read: bounds the memory of a connection.
@@ -187,14 +188,6 @@ impl Incoming {
     pub fn refuse(self) {
         self.0.refuse();
     }
-}
-
-/// A pause before the next attempt: between half and one and a half times `duration`, so that a pool does not come back
-/// all at once.
-pub fn jittered(duration: Duration) -> Duration {
-    let mut byte = [0; 1];
-    getrandom::fill(&mut byte).expect("the operating system has a random source");
-    duration.mul_f64(0.5 + f64::from(byte[0]) / 255.0)
 }
 
 fn quic_config() -> QuicTransportConfig {

@@ -32,6 +32,7 @@
 //! nothing listens beyond loopback unless [`Listen::Network`] says so; no relay, port mapping or discovery service is
 //! contacted.
 
+mod backoff;
 mod connection;
 mod endpoint;
 
@@ -39,6 +40,9 @@ mod endpoint;
 /// iroh's takes minutes.
 pub type Boxed<'a, T> = std::pin::Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
+pub use backoff::{Backoff, jittered};
 pub use connection::{Connection, PathStats, ReceiveError, Receiver, SendError, Sender};
-pub use endpoint::{BindError, ConnectError, HandshakeError, Incoming, Listen, Transport, jittered};
+pub use endpoint::{
+    BindError, ConnectError, HANDSHAKE_TIME_MAX, HandshakeError, IDLE_TIME_MAX, Incoming, KEEP_ALIVE, Listen, Transport,
+};
 pub use protocol::ids::NodeId;

@@ -44,19 +44,19 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// Notes how the run began.
-    pub(super) fn begin(arguments: &[&str], settings: &Settings) -> Self {
+    /// Notes how the run began; the settings of models where there are any.
+    pub(super) fn begin(arguments: &[&str], models: Option<&Settings>) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let words: Vec<String> = arguments
             .iter()
             .map(|word| if word.contains(' ') { format!("\"{word}\"") } else { (*word).into() })
             .collect();
-        let facts = vec![
-            ("command", format!("cargo xtask bench {}", words.join(" ")).trim().to_owned()),
-            ("model", settings.model.display().to_string()),
-            ("servers", format!("{} threads, {SLOTS} slots of {CONTEXT_TOKENS} tokens", settings.threads)),
-            ("machine", format!("{} {}, {cores} cores", std::env::consts::OS, std::env::consts::ARCH)),
-        ];
+        let mut facts = vec![("command", format!("cargo xtask bench {}", words.join(" ")).trim().to_owned())];
+        if let Some(Settings { model, threads, .. }) = models {
+            facts.push(("model", model.display().to_string()));
+            facts.push(("servers", format!("{threads} threads, {SLOTS} slots of {CONTEXT_TOKENS} tokens")));
+        }
+        facts.push(("machine", format!("{} {}, {cores} cores", std::env::consts::OS, std::env::consts::ARCH)));
         Self { facts, load_before: load_average().unwrap_or(0.0), rows: Vec::new() }
     }
 
@@ -71,7 +71,7 @@ impl Report {
             let _ = writeln!(text, "{name:<9} {value}");
         }
         let _ = writeln!(text, "{:<9} {}\n", "load", self.load());
-        let _ = writeln!(text, "{:<8} {:<42} {:>9} {:>9} {:<6}  detail", "", "number", "goal", "value", "");
+        let _ = writeln!(text, "{:<9} {:<42} {:>9} {:>9} {:<6}  detail", "", "number", "goal", "value", "");
         for row in &self.rows {
             let goal = match row.goal {
                 Goal::AtLeast(goal) => format!("≥ {goal}"),
@@ -80,7 +80,7 @@ impl Report {
             };
             let name = if row.unit.is_empty() { row.name.clone() } else { format!("{}, {}", row.name, row.unit) };
             let (benchmark, value, verdict, detail) = (row.benchmark, row.value, row.verdict(), &row.detail);
-            let line = format!("{benchmark:<8} {name:<42} {goal:>9} {value:>9.3} {verdict:<6}  {detail}");
+            let line = format!("{benchmark:<9} {name:<42} {goal:>9} {value:>9.3} {verdict:<6}  {detail}");
             let _ = writeln!(text, "{}", line.trim_end());
         }
         text

@@ -1,7 +1,13 @@
 //! The command line, and nothing but it.
 
+use crate::amount::{Amount, AmountError};
 use clap::{Args, Parser, Subcommand};
-use protocol::{founding::Seat, ticket::Ticket};
+use protocol::{
+    founding::Seat,
+    ids::{AccountId, PoolId},
+    market::Price,
+    ticket::Ticket,
+};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// A private AI cloud from the idle computers of its members.
@@ -48,6 +54,9 @@ pub enum Command {
     Drain,
     /// Check this machine and name the remedy for what is wrong
     Doctor(OutputArguments),
+    /// What this home has, earned and spent, and what its machine asks
+    #[command(subcommand)]
+    Credits(CreditsCommand),
     /// The models of the catalogue and of this home
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -73,6 +82,9 @@ pub struct GatewayArguments {
     /// Address of the OpenAI API; one that is not loopback needs `--api-key-file`
     #[arg(long, value_name = "IP:PORT", conflicts_with = "port")]
     pub bind: Option<SocketAddr>,
+    /// Most credits for 1,000 tokens of a prompt and of an answer, as in `0.1,0.5`; one number is for both
+    #[arg(long, value_name = "PROMPT,ANSWER", value_parser = price)]
+    pub price_max: Option<Price>,
     /// File with one API key a line; without keys only this machine may ask
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
@@ -141,6 +153,124 @@ pub enum PoolCommand {
     Seat(SeatArguments),
     /// Found a pool of these orchestrators; each of them then runs `darkbloom orchestrate --founding FILE`
     Create(CreateArguments),
+    /// Write what was paid in the pool as a file that proves itself; for its owner, administrators and auditors
+    AuditExport(AuditExportArguments),
+    /// Verify such a file, offline
+    VerifyExport(VerifyExportArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct AuditExportArguments {
+    /// Where to write it
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// From this time on, such as `2026-11-23T00:00:00Z`
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<jiff::Timestamp>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<jiff::Timestamp>,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyExportArguments {
+    /// The file
+    pub file: PathBuf,
+    /// The pool's id, as `darkbloom status` shows it
+    #[arg(long, value_name = "ID")]
+    pub pool: PoolId,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum CreditsCommand {
+    /// Show what this home's accounts have, as the pool's committee has agreed
+    Balance(BalanceArguments),
+    /// Show how credits moved, as one orchestrator saw it
+    History(MovementsArguments),
+    /// Sum up what each machine earned and spent
+    Statement(MovementsArguments),
+    /// What this machine asks for its work
+    #[command(subcommand)]
+    Price(PriceCommand),
+    /// Have this home's machines earn and spend for its one account; among themselves they work for nothing
+    Link,
+    /// Make an account known to the pool, so that machines can be linked to it; for its owner and administrators
+    Admit {
+        /// The account
+        account: AccountId,
+    },
+    /// Have nothing to do with an account: neither serve it nor be served by it
+    Block {
+        /// The account; a machine that is not linked has its own, of the same name
+        account: AccountId,
+    },
+    /// End a block
+    Unblock {
+        /// The account
+        account: AccountId,
+    },
+    /// Set what accounts are given when they begin; for the pool's owner and administrators
+    Starter(StarterArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct BalanceArguments {
+    /// Print JSON; its schema is in docs/schemas
+    #[arg(long)]
+    pub json: bool,
+    /// Print a table of comma-separated values
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct MovementsArguments {
+    /// From this time on, such as `2026-11-23T00:00:00Z`
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<jiff::Timestamp>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<jiff::Timestamp>,
+    /// Of every account of the pool; for its owner, administrators and auditors
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON; its schema is in docs/schemas
+    #[arg(long)]
+    pub json: bool,
+    /// Print a table of comma-separated values
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum PriceCommand {
+    /// Show what this machine asks
+    Show,
+    /// Set it; 0 for both asks nothing, which is the default
+    Set(PriceSetArguments),
+}
+
+#[derive(Debug, Args)]
+pub struct PriceSetArguments {
+    /// Credits for 1,000 tokens of a prompt
+    #[arg(long, value_name = "CREDITS")]
+    pub prompt: Amount,
+    /// Credits for 1,000 tokens of an answer
+    #[arg(long, value_name = "CREDITS")]
+    pub output: Amount,
+    /// With which model; default: the one that is served here
+    #[arg(long, value_name = "NAME")]
+    pub model: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct StarterArguments {
+    /// Credits for each account
+    #[arg(long, value_name = "CREDITS")]
+    pub each: Amount,
+    /// Credits for all accounts together
+    #[arg(long, value_name = "CREDITS")]
+    pub total: Amount,
 }
 
 #[derive(Debug, Args)]
@@ -185,6 +315,9 @@ pub struct AskArguments {
     /// Draws the same answer again, from the same machine
     #[arg(long, value_name = "N")]
     pub seed: Option<u32>,
+    /// Most credits for 1,000 tokens of a prompt and of an answer, as in `0.1,0.5`; one number is for both
+    #[arg(long, value_name = "PROMPT,ANSWER", value_parser = price)]
+    pub price_max: Option<Price>,
     /// Instruction that stands before the conversation
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
@@ -302,6 +435,12 @@ pub struct SimArguments {
 pub enum Preset {
     /// What a thousand machines write in a second with three models
     SeedTable,
+}
+
+fn price(text: &str) -> Result<Price, AmountError> {
+    let (prompt, output) = text.split_once(',').unwrap_or((text, text));
+    let (prompt, output): (Amount, Amount) = (prompt.trim().parse()?, output.trim().parse()?);
+    Ok(Price { prompt_micro: prompt.0, output_micro: output.0 })
 }
 
 fn times(text: &str) -> Result<f64, std::num::ParseFloatError> {

@@ -9,11 +9,13 @@ use protocol::{
     grant::{Refusal, RefusalKind, Tier},
     header::{Anchor, Handover},
     hold::Hold,
-    ids::{ModelDigest, NodeId},
+    ids::{AccountId, ModelDigest, NodeId},
     limits,
     link::Role,
+    market::Price,
     pool::PoolPolicy,
     proof::Proof,
+    statement::{AccountShown, AskShown},
     witness::{Lineage, Shown, Witness},
 };
 use registry::{Genesis, Member, State, keys};
@@ -150,6 +152,30 @@ impl Anchored {
         }
         let ask = (member.priced_models > 0).then(|| self.state.prove(&keys::ask(node, model)));
         Ok(Shown { member: proof.clone(), ask })
+    }
+
+    /// What a client pays a node, as this block says: nothing between machines of one account.
+    pub(crate) fn price(&self, client: NodeId, node: NodeId, model: ModelDigest) -> Option<Price> {
+        let member = |of: NodeId| self.member(of).map(|kept| kept.0.account_of(of));
+        if self.member(node).is_none_or(|kept| kept.0.priced_models == 0) || member(client) == member(node) {
+            return None;
+        }
+        self.state.read(&keys::ask(node, model)).filter(|price| *price != Price::default())
+    }
+
+    /// What shows what a machine asks.
+    pub(crate) fn ask(&self, node: NodeId, model: ModelDigest) -> AskShown {
+        AskShown { anchor: self.anchor().clone(), ask: self.state.prove(&keys::ask(node, model)) }
+    }
+
+    /// What shows how an account stands.
+    pub(crate) fn account(&self, account: AccountId) -> AccountShown {
+        AccountShown {
+            anchor: self.anchor().clone(),
+            account: self.state.prove(&keys::account(account)),
+            totals: self.state.prove(&keys::totals()),
+            policy: self.policy_proof.clone(),
+        }
     }
 
     fn member(&self, node: NodeId) -> Option<Arc<(Member, Proof)>> {

@@ -24,7 +24,7 @@ mod telling;
 
 pub(crate) use telling::Parts;
 
-use crate::{clock::millis, epochs, live::Wish, matching, measuring, peers::Message, shared::Shared};
+use crate::{clock::millis, epochs, ledger, live::Wish, matching, measuring, peers::Message, shared::Shared};
 use heard::{Heard, Taken};
 use protocol::{
     codec,
@@ -188,10 +188,13 @@ async fn apply(shared: &Arc<Shared>, nodes: Vec<(NodeId, bool)>) {
             for (node, left) in slice {
                 // Who is its first home may have changed.
                 live.touch(*node);
-                let Some(word) = gossip.heard.word(*node) else {
+                let Some(mut word) = gossip.heard.word(*node) else {
                     live.lost(*node, *left, now);
                     continue;
                 };
+                if let Some(vetted) = &mut word.vetted {
+                    ledger::price(&registry, *node, &mut vetted.workers);
+                }
                 let models = word.vetted.iter().flat_map(|vetted| &vetted.workers).map(|worker| worker.live.model);
                 let models: Vec<ModelDigest> = models.collect();
                 let agreed = || registry.observations(*node).cloned().unwrap_or_default();

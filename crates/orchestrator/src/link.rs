@@ -3,7 +3,7 @@
 mod client;
 mod node;
 
-use crate::{clients::ClientLink, peers::Peers, shared::Shared};
+use crate::{clients::ClientLink, ledger, peers::Peers, shared::Shared};
 use committee::SayError;
 use node::NodeLink;
 use protocol::{
@@ -184,6 +184,7 @@ async fn decide(shared: &Arc<Shared>, connection: &Connection, hello: &Hello) ->
         let has_role = |state: &State| state.read(&keys::member(node)).is_some_and(|member| member.has_role(role));
         shared.anchors.show(has_role).await;
     }
+    ledger::start(shared, node);
     let place = match role {
         Role::Node => NodeLink::enter(shared, connection).map(Place::Node),
         Role::Client => ClientLink::enter(shared, node).map(Place::Client),

@@ -61,6 +61,17 @@ pub enum Hold {
         /// What does not hold.
         why: String,
     },
+    /// It asks more than the asker gives.
+    AboveCeiling,
+    /// The asker's account cannot hold what the task may cost there.
+    Unfunded {
+        /// What it would have to hold, in micro-credits.
+        needed_micro: u64,
+        /// What it has for tasks that are not settled, in micro-credits.
+        available_micro: u64,
+    },
+    /// Its account, or the asker's, wants nothing to do with the other.
+    Blocked,
 }
 
 impl Hold {
@@ -84,6 +95,9 @@ impl Hold {
             Self::Ejected { .. } => "ejected",
             Self::Probation => "probation",
             Self::Unproven => "unproven",
+            Self::AboveCeiling => "above-ceiling",
+            Self::Unfunded { .. } => "insufficient-credits",
+            Self::Blocked => "blocked",
         }
     }
 
@@ -102,6 +116,11 @@ impl Hold {
             Self::Probation | Self::Unproven => {
                 Some("none needed: it is tried now and then until it has proven itself")
             }
+            Self::AboveCeiling => Some("raise `--price-max`, or `price_max` in `[client]` of `config.toml`"),
+            Self::Unfunded { .. } => {
+                Some("`darkbloom credits balance` shows what there is; lend a machine to earn more")
+            }
+            Self::Blocked => Some("`darkbloom credits unblock ACCOUNT` lets go of a block of one's own"),
             _ => None,
         }
     }
@@ -128,6 +147,12 @@ impl fmt::Display for Hold {
             Self::Ejected { failures } => write!(f, "it failed {failures} tasks in a row"),
             Self::Probation => f.write_str("it is new and has not proven itself yet"),
             Self::Unproven => f.write_str("it has as many tasks as an unproven node may have"),
+            Self::AboveCeiling => f.write_str("it asks more than this client gives: raise the ceiling"),
+            Self::Unfunded { needed_micro, available_micro } => write!(
+                f,
+                "insufficient credits: {needed_micro} micro-credits would be held, the account can hold {available_micro}"
+            ),
+            Self::Blocked => f.write_str("one of both accounts blocks the other"),
             Self::Refused { why } => write!(f, "what it says of itself does not hold: {why}"),
         }
     }

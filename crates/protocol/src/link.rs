@@ -8,8 +8,10 @@ use crate::{
     hold::Hold,
     ids::{ModelDigest, NodeId, PoolId, TaskId},
     ipc::ModelFacts,
+    market::{Word, WordOutcome},
     pool::Redemption,
     signed::Signed,
+    statement::{LedgerAnswer, LedgerQuestion},
     ticket::OrchestratorAddress,
     witness::Lineage,
 };
@@ -111,6 +113,13 @@ pub enum FromNode {
     },
     /// Out of routing, at once.
     Goodbye,
+    /// To be agreed on: at most [`crate::limits::WORDS_MAX`].
+    Words {
+        /// Given back with the answer.
+        number: u64,
+        /// About money.
+        words: Vec<Word>,
+    },
 }
 
 /// What a node can do now.
@@ -156,6 +165,13 @@ pub enum ToNode {
         /// Why it matches no task to it, if so.
         hold: Option<Hold>,
     },
+    /// What became of words, in their order.
+    Said {
+        /// Of which message.
+        number: u64,
+        /// One for each.
+        outcomes: Vec<WordOutcome>,
+    },
 }
 
 /// A client's question: one stream each.
@@ -184,6 +200,12 @@ pub enum Question {
         /// The first that is asked about.
         from_epoch: u64,
     },
+    /// Agree on this word about money.
+    Word(Box<Word>),
+    /// Agree on facts that somebody has signed: the encoding of a signed bundle of the registry.
+    Submit(Vec<u8>),
+    /// How does the ledger stand?
+    Ledger(Box<Signed<LedgerQuestion>>),
 }
 
 /// How a task ended on one node, in the words of its asker. Counts and times, nothing of the content. Believed only of
@@ -253,6 +275,12 @@ pub enum Answer {
     Committee(Box<Lineage>),
     /// The question could not be read.
     Malformed,
+    /// To `Word`.
+    Word(WordOutcome),
+    /// To `Submit`: whether it is agreed on, or why not.
+    Submitted(Result<(), String>),
+    /// To `Ledger`.
+    Ledger(Box<LedgerAnswer>),
 }
 
 /// A model and who can serve it.

@@ -46,6 +46,8 @@ pub(crate) const PARAMS: u8 = 0x00;
 pub(crate) const COMMITTEE: u8 = 0x05;
 pub(crate) const MEMBER: u8 = 0x10;
 pub(crate) const OBSERVED: u8 = 0x11;
+pub(crate) const ASK: u8 = 0x12;
+pub(crate) const BLOCK: u8 = 0x24;
 pub(crate) const MODEL: u8 = 0x31;
 pub(crate) const FAULT: u8 = 0x60;
 
@@ -132,7 +134,7 @@ keys! {
     /// What was observed of it.
     pub observed(node: NodeId) -> Observed = OBSERVED, [&node.0];
     /// What it asks for its work with a model.
-    pub ask(node: NodeId, model: ModelDigest) -> Price = 0x12, [&node.0, &model.0];
+    pub ask(node: NodeId, model: ModelDigest) -> Price = ASK, [&node.0, &model.0];
     /// How an account stands.
     pub standing(account: AccountId) -> Standing = 0x13, [&account.0];
     /// What an account has.
@@ -142,7 +144,7 @@ keys! {
     pub(crate) due_count(minute: u64) -> u32 = 0x22, [&minute.to_be_bytes()];
     pub(crate) due(minute: u64, number: u32) -> HoldId = 0x23, [&minute.to_be_bytes(), &number.to_be_bytes()];
     /// Whether one account blocks another.
-    pub block(account: AccountId, other: AccountId) -> Mark = 0x24, [&account.0, &other.0];
+    pub block(account: AccountId, other: AccountId) -> Mark = BLOCK, [&account.0, &other.0];
     /// The model that came in this place; the first is the default.
     pub model_place(place: u32) -> ModelDigest = 0x30, [&place.to_be_bytes()];
     /// A model.

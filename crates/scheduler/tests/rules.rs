@@ -4,6 +4,7 @@ use proptest::{collection::vec, prelude::*};
 use protocol::{
     hold::Hold,
     ids::{ModelDigest, NodeId},
+    market::Price,
 };
 use scheduler::{
     Budget, Ended, LiveNode, LiveWorker, Now, Record, Rule, Sizes,
@@ -22,14 +23,14 @@ fn node() -> impl Strategy<Value = LiveNode> {
     let life = (0u32..2_000_000, 1u32..20_000, 1u32..60_000, 0u64..=NOW.steady_ms, vec(any::<bool>(), 0..5));
     (rates, load, life).prop_map(|(rates, (slots, active_tasks, load_ms, price_micro), life)| {
         let mut live = LiveNode::new(NodeId([1; 32]), NOW);
+        let price = Price { prompt_micro: u64::from(price_micro), output_micro: 2 * u64::from(price_micro) };
         live.rtt_us = life.0;
         (live.hazard.departures_milli, live.hazard.exposure_milli) = (life.1, life.2);
         live.session_since_steady_ms = life.3;
         for well in life.4 {
             live.records.get_mut(MODEL).ended(if well { Ended::Completed } else { Ended::Failed }, NOW.steady_ms);
         }
-        live.workers =
-            vec![LiveWorker { rates, active_tasks, load_ms, price_micro, ..LiveWorker::new(MODEL, slots, 1) }];
+        live.workers = vec![LiveWorker { rates, active_tasks, load_ms, price, ..LiveWorker::new(MODEL, slots, 1) }];
         live
     })
 }
@@ -57,7 +58,7 @@ proptest! {
         }
         prop_assert!(not_more(better(&|live| live.workers[0].active_tasks /= 2)));
         prop_assert!(not_more(better(&|live| live.workers[0].load_ms = live.workers[0].load_ms.saturating_sub(more))));
-        prop_assert!(not_more(better(&|live| live.workers[0].price_micro /= 2)));
+        prop_assert!(not_more(better(&|live| live.workers[0].price.output_micro /= 2)));
         prop_assert!(not_more(better(&|live| live.hazard.departures_milli /= 2)));
         prop_assert!(not_more(better(&|live| live.hazard.exposure_milli += more)));
         prop_assert!(not_more(better(&|live| live.session_since_steady_ms /= 2)));

@@ -16,7 +16,7 @@ pub async fn connect(home: &Home, arguments: &AskArguments) -> Result<Client, Fa
         Some(ticket) => ticket.clone(),
         None => home.ticket()?,
     };
-    daemon::start_client(home, KeyRole::Asker, ticket).await
+    daemon::start_client_within(home, KeyRole::Asker, ticket, arguments.price_max).await
 }
 
 pub fn message(role: &str, content: impl Into<String>) -> Message {

@@ -9,11 +9,11 @@ use crate::{
     models::Ready,
     report::{self, Status},
 };
-use client::{Client, ClientConfig};
+use client::{Client, ClientConfig, verify::OwnPolicy};
 use gateway::{ApiKey, Gateway, GatewayConfig, Limits};
 use node::{Node, NodeConfig, WorkerSettings};
 use orchestrator::{Orchestrator, OrchestratorConfig};
-use protocol::{hold::Hold, ids::AccountId, ticket::Ticket};
+use protocol::{hold::Hold, ids::AccountId, market::Price, ticket::Ticket};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -66,6 +66,8 @@ pub async fn start_node(
             memory_bytes_max: lending.memory_bytes_max(),
         },
         holds: lending.holds(home),
+        owed: Some(home.path().join("owed")),
+        credit_micro_max: lending.settings.credit_micro_max,
     };
     let node = Node::start(config).await.map_err(|error| {
         let hint = match &error {
@@ -102,9 +104,20 @@ pub fn worker_program(named: Option<&Path>) -> Result<PathBuf, Failure> {
 }
 
 pub async fn start_client(home: &Home, role: KeyRole, ticket: Ticket) -> Result<Client, Failure> {
-    let audit = home.client_settings()?.audit;
+    start_client_within(home, role, ticket, None).await
+}
+
+/// As [`start_client`], with another ceiling than the home's.
+pub async fn start_client_within(
+    home: &Home,
+    role: KeyRole,
+    ticket: Ticket,
+    price_max: Option<Price>,
+) -> Result<Client, Failure> {
+    let settings = home.client_settings()?;
     let keep = Some(home.path().join("committees"));
-    let config = ClientConfig { audit, keep, ..ClientConfig::new(home.key(role)?, ticket) };
+    let own_policy = OwnPolicy { price_max: price_max.or(settings.price_max()), ..OwnPolicy::default() };
+    let config = ClientConfig { audit: settings.audit, own_policy, keep, ..ClientConfig::new(home.key(role)?, ticket) };
     Ok(Client::start(config).await?)
 }
 

@@ -1,6 +1,6 @@
 //! `darkbloom pool`: founds a pool whose committee are several machines.
 
-use super::daemon;
+use super::{audit, daemon};
 use crate::{
     cli::{CreateArguments, PoolCommand, SeatArguments},
     failure::Failure,
@@ -28,6 +28,8 @@ pub async fn run(home: &Home, command: PoolCommand) -> Result<ExitCode, Failure>
     match command {
         PoolCommand::Seat(arguments) => seat(home, &arguments).await,
         PoolCommand::Create(arguments) => create(home, &arguments),
+        PoolCommand::AuditExport(arguments) => audit::export(home, &arguments).await,
+        PoolCommand::VerifyExport(arguments) => audit::verify(&arguments),
     }
 }
 

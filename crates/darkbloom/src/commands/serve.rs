@@ -16,7 +16,8 @@ pub async fn run(home: &Home, arguments: ServeArguments) -> Result<ExitCode, Fai
         Some(ticket) => ticket,
         None => home.ticket()?,
     };
-    let client = daemon::start_client(home, KeyRole::Gateway, ticket.clone()).await?;
+    let price_max = arguments.gateway.price_max;
+    let client = daemon::start_client_within(home, KeyRole::Gateway, ticket.clone(), price_max).await?;
     let mut parts = Parts { client: Some(client.clone()), ..Parts::default() };
     let result = async {
         // Only a ticket that admits is worth keeping.

@@ -12,7 +12,9 @@ use crate::{
     models::{self, Ready, Wanted},
     shutdown,
 };
+use client::Client;
 use owner::Purpose;
+use protocol::ticket::Ticket;
 use std::{process::ExitCode, sync::Arc};
 use tokio_util::sync::CancellationToken;
 
@@ -44,7 +46,7 @@ async fn serve(
         .orchestrator
         .insert(daemon::start_orchestrator(daemon::orchestrator(home, &arguments.network)?, home).await?);
     let ticket = orchestrator.ticket();
-    let client = parts.client.insert(daemon::start_client(home, KeyRole::Gateway, ticket.clone()).await?).clone();
+    let client = parts.client.insert(start(home, arguments, &ticket).await?).clone();
     let gateway = daemon::bind_gateway(&arguments.gateway, client).await?;
     let address = *parts.gateway.insert(gateway.local_addr());
     let model_name = model.entry.name.clone();
@@ -78,6 +80,10 @@ async fn serve(
     gateway_stop.cancel();
     serving.await.map_err(|error| Failure::new(format!("the gateway failed: {error}")))?.map_err(Failure::new)?;
     Ok(if answered || !arguments.exit_after_answer { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn start(home: &Home, arguments: &UpArguments, ticket: &Ticket) -> Result<Client, Failure> {
+    daemon::start_client_within(home, KeyRole::Gateway, ticket.clone(), arguments.gateway.price_max).await
 }
 
 /// The result of `work`; `None` where the owner stops it first.

@@ -1,11 +1,12 @@
 //! A client's link: one stream for each question.
 
 use super::SEND_TIME_MAX;
-use crate::{anchor, clients::ClientLink, gossip, matching, outcomes, shared::Shared};
+use crate::{anchor, clients::ClientLink, gossip, ledger, matching, outcomes, shared::Shared};
 use protocol::{
     ids::NodeId,
     limits,
     link::{Answer, NodeRow, Question},
+    market::WordOutcome,
 };
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -92,6 +93,13 @@ async fn answer(shared: &Arc<Shared>, client: NodeId, question: Question) -> Ans
             let lineage = params.map(|params| anchor::lineage(params.genesis, handovers));
             lineage.map_or(Answer::Malformed, |lineage| Answer::Committee(Box::new(lineage)))
         }
+        Question::Word(word) => Answer::Word(if shared.clients().may_report(client, shared.now().steady_ms) {
+            ledger::say_one(shared, *word).await
+        } else {
+            WordOutcome::Later
+        }),
+        Question::Submit(bundle) => Answer::Submitted(ledger::submit(shared, &bundle).await),
+        Question::Ledger(question) => Answer::Ledger(Box::new(ledger::answer(shared, client, &question).await)),
         Question::Audit { task } => Answer::Audit(matching::reading(shared, client, task).map(Box::new)),
     }
 }

@@ -1,7 +1,9 @@
 //! A node's link: its state comes up, probes go down.
 
 use super::SEND_TIME_MAX;
-use crate::{clock::millis, epochs, gossip, live::MODELS_BROUGHT_MAX, matching, shared::Shared, vetting::Vetter};
+use crate::{
+    clock::millis, epochs, gossip, ledger, live::MODELS_BROUGHT_MAX, matching, shared::Shared, vetting::Vetter,
+};
 use protocol::{
     grant::ModelRef,
     ids::{ModelDigest, NodeId},
@@ -15,6 +17,8 @@ use transport::{Connection, ReceiveError, Receiver, Sender};
 
 /// Messages that wait for a node; one probe is under way at a time.
 const OUTGOING_MAX: usize = 4;
+/// Messages with words about money that are being agreed on for one node.
+const WORDS_AT_ONCE: usize = 4;
 
 /// One link of a node, as long as this lives.
 pub(crate) struct NodeLink {
@@ -56,7 +60,7 @@ impl Drop for NodeLink {
 
 /// Serves the link until it ends.
 pub(super) async fn run(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     connection: &Connection,
     mut sender: Sender,
     mut receiver: Receiver,
@@ -64,6 +68,7 @@ pub(super) async fn run(
 ) {
     let mut vetter = Vetter::new(link.node);
     let mut told = None;
+    let (saying, mut said) = mpsc::channel(WORDS_AT_ONCE);
     loop {
         // A message that has begun must be read to its end, so it outlives whatever is sent meanwhile.
         let incoming = receiver.message::<FromNode>(limits::NODE_MESSAGE_BYTES_MAX);
@@ -71,6 +76,11 @@ pub(super) async fn run(
         let message = loop {
             tokio::select! {
                 message = &mut incoming => break message,
+                Some(outgoing) = said.recv() => {
+                    if !send(connection, &mut sender, &outgoing).await {
+                        return;
+                    }
+                }
                 Some(outgoing) = link.outgoing.recv() => {
                     if !send(connection, &mut sender, &outgoing).await {
                         return;
@@ -79,6 +89,16 @@ pub(super) async fn run(
             }
         };
         match message {
+            Ok(Some(FromNode::Words { number, words })) => {
+                // Who has too much under way already says it again.
+                if let Ok(place) = saying.clone().try_reserve_owned() {
+                    let owner = Arc::clone(shared);
+                    shared.spawn(async move {
+                        let outcomes = ledger::say(&owner, words).await;
+                        place.send(ToNode::Said { number, outcomes });
+                    });
+                }
+            }
             Ok(Some(message)) => {
                 take(shared, &link, &mut vetter, message).await;
                 sample(shared, connection, link.node);
@@ -117,7 +137,8 @@ async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: Fr
         FromNode::State(state) => {
             let refused = bring(shared, link.node, &state).await;
             let now = shared.now();
-            let vetted = vetter.vet(state, &refused, now);
+            let mut vetted = vetter.vet(state, &refused, now);
+            ledger::price(&shared.registry(), link.node, &mut vetted.workers);
             shared.counters.states.count();
             for _ in vetted.workers.iter().filter(|worker| worker.live.hold.is_some()) {
                 shared.counters.workers_refused.count();
@@ -136,6 +157,8 @@ async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: Fr
             let now = shared.now();
             shared.live().goodbye(link.node, link.number, now);
         }
+        // Taken before.
+        FromNode::Words { .. } => {}
     }
 }
 

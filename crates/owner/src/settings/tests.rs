@@ -33,13 +33,24 @@ fn the_handbook_has_every_field_with_its_default() {
 
 #[test]
 fn answers_are_audited_unless_the_asker_says_no() {
-    assert_eq!(client_from_toml("").unwrap(), ClientSettings { audit: true });
+    assert_eq!(client_from_toml("").unwrap(), ClientSettings::default());
     assert_eq!(client_from_toml(samples()[0]).unwrap(), ClientSettings::default());
     let text = "[client]\naudit = false\n";
-    assert_eq!(client_from_toml(text).unwrap(), ClientSettings { audit: false });
+    assert_eq!(client_from_toml(text).unwrap(), ClientSettings { audit: false, ..ClientSettings::default() });
     assert_eq!(from_toml(text, Purpose::Join).unwrap(), LendSettings::default());
     assert!(client_from_toml("[client]\naudits = false\n").is_err());
     assert!(LENDING.contains("`audit`"));
+}
+
+#[test]
+fn a_ceiling_bounds_what_it_names() {
+    assert_eq!(ClientSettings::default().price_max(), None);
+    let settings = client_from_toml("[client]\nprice_max_output_micro = 5\n").unwrap();
+    let max = Price { prompt_micro: PRICE_MICRO_MAX, output_micro: 5 };
+    assert_eq!(settings.price_max(), Some(max));
+    for field in ["price_max_prompt_micro", "price_max_output_micro"] {
+        assert!(LENDING.contains(&format!("`{field}`")), "{field}");
+    }
 }
 
 #[test]

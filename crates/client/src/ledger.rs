@@ -15,7 +15,10 @@ use protocol::{
 };
 use registry::{Account, Bundle, Fact, Totals, keys};
 use std::time::SystemTime;
-use trust::{MachineKey, light::Root};
+use trust::{
+    MachineKey,
+    light::{AnchorError, Root},
+};
 
 /// Answers that are asked for in a row.
 const ANSWERS_MAX: usize = 100_000;
@@ -52,19 +55,24 @@ impl Client {
     /// What an account has, proven. `asker` is a machine of the account, the account itself, or who may see all.
     pub async fn balance(&self, account: AccountId, asker: &MachineKey) -> Result<Balance, AskError> {
         match self.ask_ledger(About::Account(account), asker).await? {
-            LedgerAnswer::Account(shown) => self.proven(account, &shown),
+            LedgerAnswer::Account(shown) => self.proven(account, &shown).await,
             _ => Err(matching::unexpected()),
         }
     }
 
     /// The state in a block that is final. What it proves is shown as of that block, however old it is.
-    fn root(&self, anchor: &Anchor) -> Result<Root, AskError> {
-        let root = self.shared.known.with(|light| light.check_within(anchor, u64::MAX, unix_ms(SystemTime::now())));
+    async fn root(&self, anchor: &Anchor) -> Result<Root, AskError> {
+        let check = || self.shared.known.with(|light| light.check_within(anchor, u64::MAX, unix_ms(SystemTime::now())));
+        let mut root = check();
+        if matches!(root, None | Some(Err(AnchorError::UnknownCommittee { .. }))) {
+            self.shared.known.learn(&self.shared.link).await?;
+            root = check();
+        }
         root.ok_or_else(|| failed("no committee is known"))?.map_err(failed)
     }
 
-    fn proven(&self, account: AccountId, shown: &AccountShown) -> Result<Balance, AskError> {
-        let root = self.root(&shown.anchor)?;
+    async fn proven(&self, account: AccountId, shown: &AccountShown) -> Result<Balance, AskError> {
+        let root = self.root(&shown.anchor).await?;
         let state = root.state();
         let account = keys::account(account).check(&shown.account, state).map_err(failed)?.unwrap_or_default();
         let totals = keys::totals().check(&shown.totals, state).map_err(failed)?.unwrap_or_default();
@@ -77,7 +85,7 @@ impl Client {
         let LedgerAnswer::Ask(shown) = self.ask_ledger(About::Ask(node, model), asker).await? else {
             return Err(matching::unexpected());
         };
-        let root = self.root(&shown.anchor)?;
+        let root = self.root(&shown.anchor).await?;
         keys::ask(node, model).check(&shown.ask, root.state()).map_err(failed)
     }
 

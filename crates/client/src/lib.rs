@@ -200,7 +200,6 @@ impl Client {
             .map_err(|error| AskError::Unreachable { reason: error.to_string() })?;
         // Who matches must not serve: it would read what it matched.
         let strangers = config.ticket.orchestrators.iter().map(|orchestrator| orchestrator.id).collect();
-        let strangers: Vec<_> = strangers;
         let (pool, client) = (config.ticket.pool, config.key.id());
         let demands = Demands { pool, client, policy: config.policy, own: config.own_policy };
         let known = Known::open(pool, config.keep.as_deref()).await;

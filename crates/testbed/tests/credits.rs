@@ -50,7 +50,12 @@ async fn giving_pool() -> Daemon {
 async fn asking_node(ticket: &str, step_ms: u64) -> Daemon {
     let node = Daemon::deterministic_node(ticket, step_ms).await;
     printed(&node.home, &["credits", "price", "set", "--prompt", "2", "--output", "5"]);
-    assert!(printed(&node.home, &["credits", "price", "show"]).contains("5.000000 for 1,000 of the answer"));
+    // What can be shown is a moment behind what is agreed on.
+    eventually("the price is shown", PATIENCE, async || {
+        let shown = printed(&node.home, &["credits", "price", "show"]);
+        shown.contains("5.000000 for 1,000 of the answer").then_some(())
+    })
+    .await;
     node
 }
 

@@ -264,7 +264,9 @@ impl StubOrchestrator {
     fn candidate(&self, client: NodeId, task: TaskId, offer: &Offer, expected: Expected) -> Candidate {
         let expires_unix_ms = unix_ms() + limits::PERMIT_LIFETIME_MS;
         let agreed = self.agreed();
-        let permit = Permit { pool: agreed.pool(), task, client, node: offer.node, model: MODEL, expires_unix_ms };
+        let (pool, node) = (agreed.pool(), offer.node);
+        let price = agreed.registry.ask(node, MODEL);
+        let permit = Permit { pool, task, client, node, model: MODEL, expires_unix_ms, price };
         Candidate {
             node: offer.node,
             addresses: offer.addresses.clone(),

@@ -49,7 +49,7 @@ impl Client {
         let question = || self.ledger_question(About::Account(account), asker);
         let shown = |answer| match answer {
             Answer::Ledger(answer) => match *answer {
-                LedgerAnswer::Account(shown) => Ok(shown),
+                LedgerAnswer::Account(shown) => Ok(*shown),
                 LedgerAnswer::Refused(reason) => Err(AskError::Ledger { reason }),
                 _ => Err(matching::unexpected()),
             },

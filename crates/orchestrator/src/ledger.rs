@@ -182,7 +182,7 @@ pub(crate) async fn answer(shared: &Shared, client: NodeId, signed: &Signed<Ledg
             // It waits a moment for the first.
             let _ = shared.anchors.first().await;
             match shared.anchors.current() {
-                Some(anchored) => LedgerAnswer::Account(anchored.proofs(&shown_of(account))),
+                Some(anchored) => LedgerAnswer::Account(Box::new(anchored.proofs(&shown_of(account)))),
                 None => refused("nothing can be shown yet: try again in a moment"),
             }
         }

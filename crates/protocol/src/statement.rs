@@ -59,7 +59,7 @@ pub struct Span {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum LedgerAnswer {
     /// Of what the account has, what was issued to all, and the pool's policy, in this order.
-    Account(Proofs),
+    Account(Box<Proofs>),
     /// Movements in their order: at most [`crate::limits::MOVEMENTS_MAX`].
     Movements {
         /// They themselves.

@@ -5,10 +5,10 @@ use fuzz::{prefixed_round_trip, round_trip};
 use libfuzzer_sys::fuzz_target;
 use protocol::{
     grant::Permit,
-    limits::{PERMIT_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX},
+    limits::{PAYMENT_BYTES_MAX, PERMIT_BYTES_MAX, STREAM_MESSAGE_BYTES_MAX},
     sealing::SealedTask,
     signed::Signed,
-    stream::Reply,
+    stream::{Payment, Reply},
 };
 
 fuzz_target!(|bytes: &[u8]| {
@@ -16,6 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = permit.decode_unverified();
     }
     round_trip::<SealedTask>(bytes, STREAM_MESSAGE_BYTES_MAX);
+    round_trip::<Payment>(bytes, PAYMENT_BYTES_MAX);
     round_trip::<Reply>(bytes, STREAM_MESSAGE_BYTES_MAX);
     prefixed_round_trip::<Reply>(bytes, STREAM_MESSAGE_BYTES_MAX);
 });

@@ -26,14 +26,17 @@ mod source;
 pub(crate) use source::Sign;
 pub use source::{Source, SourceError};
 
+use crate::purse::{Offer, Purse, Unstarted, Work};
 use connections::Connections;
 use protocol::{
     grant::{Candidate, Policy},
     ids::{ModelDigest, NodeId, TaskId},
     limits,
     link::End,
+    market::{self, Order, Price},
     sealing::{self, SealError, SealedTask},
-    stream::{Refused, Reply, SILENCE_MS_MAX},
+    signed::Signed,
+    stream::{Payment, Refused, Reply, SILENCE_MS_MAX},
     task::Task,
     time::unix_ms,
 };
@@ -62,6 +65,7 @@ struct Shared {
     policy: Policy,
     strangers: Vec<NodeId>,
     connections: Connections,
+    purse: Option<Purse>,
 }
 
 /// Why a node did not take a task. Nothing of it was run.
@@ -135,7 +139,15 @@ impl Caller {
 
     /// As [`Caller::new`], but nothing is sealed to `strangers`, whatever their evidence says.
     pub fn except(transport: Transport, policy: Policy, strangers: Vec<NodeId>) -> Self {
-        Self { shared: Arc::new(Shared { transport, policy, strangers, connections: Connections::default() }) }
+        let connections = Connections::default();
+        Self { shared: Arc::new(Shared { transport, policy, strangers, connections, purse: None }) }
+    }
+
+    /// The same, paying nodes that ask for it.
+    pub(crate) fn paying(self, purse: Purse) -> Self {
+        let Shared { transport, policy, strangers, .. } = &*self.shared;
+        let (transport, strangers, connections) = (transport.clone(), strangers.clone(), Connections::default());
+        Self { shared: Arc::new(Shared { transport, policy: *policy, strangers, connections, purse: Some(purse) }) }
     }
 
     /// Gives a task to a candidate, whose permit must be for `id`. Returns when its worker has it.
@@ -148,6 +160,19 @@ impl Caller {
         model: ModelDigest,
         task: &'a Task,
     ) -> Boxed<'a, Result<Source, StartError>> {
+        self.start_sized(candidate, id, model, task, (0, 0))
+    }
+
+    /// As [`Caller::start`], for a task of these sizes: bytes of the prompt and most tokens of the answer, which decide
+    /// how much is held for the node where it asks a price.
+    pub(crate) fn start_sized<'a>(
+        &'a self,
+        candidate: &'a Candidate,
+        id: TaskId,
+        model: ModelDigest,
+        task: &'a Task,
+        sizes: (u32, u32),
+    ) -> Boxed<'a, Result<Source, StartError>> {
         Box::pin(async move {
             let shared = &self.shared;
             if shared.strangers.contains(&candidate.node) {
@@ -156,12 +181,27 @@ impl Caller {
             let now = unix_ms(SystemTime::now());
             let key = evidence::verify(&candidate.evidence, candidate.node, model, &shared.policy, now)?;
             let (sealed, opener) = sealing::seal_task(&key, id, task)?;
-            let sent = timeout(SEND_TIME_MAX, shared.send(candidate, &sealed)).await.unwrap_or(Err(StartError::Silent));
+            let mut unstarted = None;
+            let ordering = |order: Option<&Signed<Order>>| shared.send(candidate, &sealed, order.cloned());
+            let sent = match shared.offer(candidate, sizes)? {
+                None => timeout(SEND_TIME_MAX, ordering(None)).await,
+                Some((purse, offer)) => {
+                    let evidence = evidence::digest(&candidate.evidence);
+                    let work = Work { task: id, node: candidate.node, model, evidence, resumed_tokens: resumed(task) };
+                    let (order, tab) = purse.order(work, offer);
+                    unstarted = Some(Unstarted::new(purse, tab));
+                    timeout(SEND_TIME_MAX, ordering(Some(&order))).await
+                }
+            };
+            let sent = sent.unwrap_or(Err(StartError::Silent));
             if sent.as_ref().is_err_and(StartError::is_suspect) {
                 self.forget(candidate.node);
             }
             let (sender, receiver) = sent?;
-            Ok(Source::new(sender, receiver, opener))
+            Ok(match unstarted {
+                Some(unstarted) => Source::paid(unstarted.begin(sender), receiver, opener),
+                None => Source::new(sender, receiver, opener),
+            })
         })
     }
 
@@ -171,8 +211,40 @@ impl Caller {
     }
 }
 
+/// Tokens of the answer that a task begins with.
+fn resumed(task: &Task) -> u32 {
+    match task {
+        Task::Chat { generation, .. } | Task::Completion { generation, .. } => {
+            u32::try_from(generation.resume.ids.len()).unwrap_or(u32::MAX)
+        }
+        Task::Embedding { .. } | Task::Score { .. } => 0,
+    }
+}
+
 impl Shared {
-    async fn send(&self, candidate: &Candidate, sealed: &SealedTask) -> Result<(Sender, Receiver), StartError> {
+    /// What the node is offered, if it asks anything.
+    fn offer(
+        &self,
+        candidate: &Candidate,
+        (prompt_bytes, answer_tokens): (u32, u32),
+    ) -> Result<Option<(Purse, Offer)>, StartError> {
+        let price = candidate.permit.decode_unverified().ok().and_then(|permit| permit.price);
+        let Some(price) = price.filter(|price| *price != Price::default()) else { return Ok(None) };
+        let Some(purse) = &self.purse else {
+            return Err(StartError::Refused(Refused::Unpaid {
+                why: "it asks a price, and nobody here pays".to_owned(),
+            }));
+        };
+        let amount_micro = market::amount_micro(price, prompt_bytes, answer_tokens);
+        Ok(Some((purse.clone(), Offer { price, amount_micro })))
+    }
+
+    async fn send(
+        &self,
+        candidate: &Candidate,
+        sealed: &SealedTask,
+        order: Option<Signed<Order>>,
+    ) -> Result<(Sender, Receiver), StartError> {
         let connecting = timeout(CONNECT_TIME_MAX, self.connections.to(&self.transport, candidate)).await;
         let unreachable = |why: String| StartError::Unreachable(why);
         let connection = connecting
@@ -181,7 +253,14 @@ impl Shared {
         let (mut sender, mut receiver) = connection.open_stream().await?;
         sender.message(&candidate.permit, limits::PERMIT_BYTES_MAX).await?;
         // A node that says no need not read the task; what it says counts, not that it stopped reading.
-        let sent = sender.message(sealed, limits::STREAM_MESSAGE_BYTES_MAX).await;
+        let sent = async {
+            sender.message(sealed, limits::STREAM_MESSAGE_BYTES_MAX).await?;
+            match order {
+                Some(order) => sender.message(&Payment::Order(order), limits::PAYMENT_BYTES_MAX).await,
+                None => Ok(()),
+            }
+        };
+        let sent = sent.await;
         let first = timeout(SILENCE_TIME_MAX, receiver.message(limits::STREAM_MESSAGE_BYTES_MAX)).await;
         let first = match sent {
             Ok(()) => first.map_err(|_| StartError::Silent)??,

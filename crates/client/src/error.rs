@@ -55,6 +55,12 @@ pub enum AskError {
         /// What happened.
         reason: String,
     },
+    /// A matter of the ledger that is not so.
+    #[error("{reason}")]
+    Ledger {
+        /// Why not.
+        reason: String,
+    },
     /// The worker could not answer.
     #[error(transparent)]
     Task(TaskError),

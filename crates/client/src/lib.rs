@@ -42,6 +42,8 @@
 //! | `matching`, `notices` | what orchestrators are asked and told |
 //! | `pool` | what the pool has agreed on, proven; having more agreed on |
 //! | `pools` | several pools, in order |
+//! | `purse` | orders, acknowledgements and receipts: what nodes are paid |
+//! | `ledger`, `export` | what an account has and how that came about; what was paid, to be verified offline |
 //! | `error` | why nothing is answered |
 
 mod answer;
@@ -51,15 +53,18 @@ mod audit;
 pub mod canary_prompts;
 pub mod direct;
 mod error;
+pub mod export;
 mod granting;
 mod hedge_delay;
 mod known;
+pub mod ledger;
 mod link;
 mod matching;
 mod notices;
 mod orchestrator;
 mod pool;
 mod pools;
+mod purse;
 mod second_tries;
 pub mod verify;
 
@@ -181,6 +186,7 @@ pub(crate) struct Shared {
     pub(crate) second_tries: second_tries::SecondTries,
     pub(crate) hedge_delay: hedge_delay::HedgeDelay,
     pub(crate) audits: audit::Audits,
+    pub(crate) purse: purse::Purse,
     closed: AtomicBool,
 }
 
@@ -203,11 +209,12 @@ impl Client {
             .map_err(|error| AskError::Unreachable { reason: error.to_string() })?;
         // Who matches must not serve: it would read what it matched.
         let strangers = config.ticket.orchestrators.iter().map(|orchestrator| orchestrator.id).collect();
-        let caller = Caller::except(transport.clone(), config.policy, strangers);
         let (pool, client) = (config.ticket.pool, config.key.id());
         let demands = Demands { pool, client, policy: config.policy, own: config.own_policy };
         let known = Known::open(pool, config.keep.as_deref()).await;
-        let link = Link::new(transport, Orchestrators::new(config.ticket, config.household));
+        let link = Link::new(transport.clone(), Orchestrators::new(config.ticket, config.household));
+        let purse = purse::Purse::start(config.key, pool, link.clone());
+        let caller = Caller::except(transport, config.policy, strangers).paying(purse.clone());
         link.orchestrators().connection(link.transport()).await?;
         begin(&known, &link).await?;
         let shared = Shared {
@@ -221,6 +228,7 @@ impl Client {
             second_tries: second_tries::SecondTries::default(),
             hedge_delay: hedge_delay::HedgeDelay::default(),
             audits: audit::Audits::default(),
+            purse,
             closed: AtomicBool::new(false),
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -285,6 +293,7 @@ impl Client {
     pub async fn close(&self) {
         self.shared.closed.store(true, Ordering::Relaxed);
         self.shared.audits.stop();
+        self.shared.purse.flush().await;
         self.shared.notices.flush().await;
         self.shared.known.keep(true).await;
         self.shared.link.transport().close().await;

@@ -21,6 +21,7 @@ pub(crate) fn request(model: ModelRef, task: &Task, policy: Policy, options: &As
         priority: options.priority,
         purpose: Purpose::First,
         wait_ms_max: options.wait_ms_max,
+        price_max: None,
     }
 }
 

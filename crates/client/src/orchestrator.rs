@@ -269,7 +269,7 @@ async fn exchange(connection: &Connection, question: &Question, has_other: bool)
     let waits = match question {
         Question::Match(request) => Duration::from_millis(request.wait_ms_max.into()),
         // Until it is final.
-        Question::Submit { .. } => SUBMIT_TIME_MAX,
+        Question::Submit { .. } | Question::Word(_) => SUBMIT_TIME_MAX,
         _ => Duration::ZERO,
     };
     let answer = async {

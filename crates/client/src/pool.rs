@@ -14,6 +14,7 @@ use protocol::{
     pool::Listing,
     proof::Proof,
     time::unix_ms,
+    witness::Proofs,
 };
 use registry::{Bundle, Fact, Record, keys, keys::Key};
 use std::time::{Duration, SystemTime};
@@ -124,11 +125,35 @@ impl Client {
 
     /// Proofs of what is under some keys, against a root that is believed, and whose they are.
     async fn proven(&self, asked: Vec<Vec<u8>>) -> Result<(NodeId, Root, Vec<Proof>), AskError> {
+        let question = || Question::Prove { keys: asked.clone() };
+        let shown = |answer| match answer {
+            Answer::Proven(shown) => Ok(*shown),
+            _ => Err(matching::unexpected()),
+        };
+        self.believed(asked.len(), question, shown).await
+    }
+
+    /// As many proofs as there are names for them, in the answer to a question.
+    pub(crate) async fn shown<const COUNT: usize>(
+        &self,
+        question: impl Fn() -> Question,
+        shown: impl Fn(Answer) -> Result<Proofs, AskError>,
+    ) -> Result<(NodeId, Root, [Proof; COUNT]), AskError> {
+        let (orchestrator, root, proofs) = self.believed(COUNT, question, shown).await?;
+        let proofs = proofs.try_into().expect("they were counted");
+        Ok((orchestrator, root, proofs))
+    }
+
+    async fn believed(
+        &self,
+        count: usize,
+        question: impl Fn() -> Question,
+        shown: impl Fn(Answer) -> Result<Proofs, AskError>,
+    ) -> Result<(NodeId, Root, Vec<Proof>), AskError> {
         let mut disbelieved = Vec::new();
         loop {
-            let count = asked.len();
-            let (orchestrator, answer) = self.patiently(Question::Prove { keys: asked.clone() }).await?;
-            let Answer::Proven(shown) = answer else { return Err(matching::unexpected()) };
+            let (orchestrator, answer) = self.patiently(question()).await?;
+            let shown = shown(answer)?;
             let reason = match self.root(&shown.anchor).await? {
                 Ok(root) if shown.proofs.len() == count => return Ok((orchestrator, root, shown.proofs)),
                 Ok(_) => "it proves something else than it was asked".to_owned(),

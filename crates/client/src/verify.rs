@@ -17,10 +17,11 @@
 //! | a node that was removed, waits for approval, or may only ask | [`CandidateError::Removed`] and so on |
 //! | a worker's key that is another's | [`CandidateError::Evidence`], [`CandidateError::OtherEvidence`] |
 //! | a worker's program that the pool does not allow | [`CandidateError::Measurement`] |
+//! | a price that the node does not ask | [`CandidateError::OtherPermit`] |
 //! | a permit of somebody who has no say, or for something else | [`CandidateError::PermitSigner`], [`CandidateError::OtherPermit`] |
 
 use protocol::{
-    grant::{Candidate, Locality, Policy, Tier},
+    grant::{Candidate, Locality, Permit, Policy, Tier},
     ids::{ModelDigest, NodeId, PoolId, TaskId},
     limits,
     link::Role,
@@ -48,7 +49,7 @@ pub struct OwnPolicy {
     pub retains_nothing: bool,
     /// Only a pool whose policy lets tasks travel no further than this; `None`: any.
     pub locality_max: Option<Locality>,
-    /// The most that a node may ask.
+    /// The most that a node may ask. Of this orchestrators are told, so that they name others.
     pub price_max: Option<Price>,
 }
 
@@ -251,9 +252,9 @@ impl Proven<'_> {
     pub fn candidate(&self, candidate: &Candidate, task: TaskId, model: ModelDigest) -> Result<(), CandidateError> {
         let shown = candidate.shown.as_ref().ok_or(CandidateError::NoProof)?;
         let member = self.member(candidate.node, shown)?;
-        self.check_permit(candidate, task, model)?;
+        let permit = self.check_permit(candidate, task, model)?;
         self.check_evidence(candidate, model, &member)?;
-        self.check_price(candidate.node, model, shown, &member)
+        self.check_price(candidate.node, model, shown, &member, permit.price)
     }
 
     fn member(&self, node: NodeId, shown: &Shown) -> Result<Member, CandidateError> {
@@ -284,7 +285,7 @@ impl Proven<'_> {
     }
 
     /// The node verifies the signature: what is asked here is whether it can hold.
-    fn check_permit(&self, candidate: &Candidate, task: TaskId, model: ModelDigest) -> Result<(), CandidateError> {
+    fn check_permit(&self, candidate: &Candidate, task: TaskId, model: ModelDigest) -> Result<Permit, CandidateError> {
         let signer = candidate.permit.signer;
         if !self.root.committee().contains(signer) {
             return Err(CandidateError::PermitSigner(signer));
@@ -301,7 +302,7 @@ impl Proven<'_> {
                 return Err(CandidateError::OtherPermit(what));
             }
         }
-        Ok(())
+        Ok(permit)
     }
 
     fn check_evidence(&self, candidate: &Candidate, model: ModelDigest, member: &Member) -> Result<(), CandidateError> {
@@ -340,13 +341,19 @@ impl Proven<'_> {
         model: ModelDigest,
         shown: &Shown,
         member: &Member,
+        permitted: Option<Price>,
     ) -> Result<(), CandidateError> {
-        if member.priced_models == 0 {
-            return Ok(());
+        let ask = if member.priced_models == 0 {
+            None
+        } else {
+            let proof = shown.ask.as_ref().ok_or(CandidateError::NoAsk)?;
+            keys::ask(node, model).check(proof, self.root.state()).map_err(CandidateError::AskProof)?
+        };
+        // Less than the node asks is the node's matter, and right between machines of one account.
+        if permitted.is_some_and(|price| ask.is_none_or(|ask| !price.is_within(ask))) {
+            return Err(CandidateError::OtherPermit("price"));
         }
-        let proof = shown.ask.as_ref().ok_or(CandidateError::NoAsk)?;
-        let ask = keys::ask(node, model).check(proof, self.root.state()).map_err(CandidateError::AskProof)?;
-        let is_within = |max: Price| ask.is_none_or(|ask| ask.is_within(max));
+        let is_within = |max: Price| permitted.is_none_or(|price| price.is_within(max));
         if self.demands.own.price_max.is_some_and(|max| !is_within(max)) {
             return Err(CandidateError::TooDear);
         }

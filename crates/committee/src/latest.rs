@@ -1,4 +1,7 @@
-use protocol::header::{Anchor, Header};
+use protocol::{
+    header::{Anchor, Header},
+    market::Countersigned,
+};
 use registry::{Event, State};
 use std::sync::Arc;
 
@@ -23,4 +26,6 @@ pub struct Happened {
     pub unix_ms: u64,
     /// What changed, in order. Never empty.
     pub events: Vec<Event>,
+    /// The receipts in it, where anything was paid.
+    pub receipts: Vec<Countersigned>,
 }

@@ -1,16 +1,21 @@
 //! The command line, and nothing but it.
 
+mod credits;
 mod pool;
 
+pub use self::credits::{
+    BalanceArguments, CreditsArguments, CreditsCommand, MovementsArguments, PriceCommand, PriceSetArguments,
+};
 pub use self::pool::{
-    AccessArguments, CommitteeAddArguments, CommitteeCommand, CommitteeRemoveArguments, CreateArguments, DayLimit,
-    GrantArguments, InviteArguments, LabelArguments, LocalityChoice, MeasurementArguments, MeasurementCommand,
-    NodesArguments, PolicyArguments, PoolCommand, Retention, RevokeArguments, RevokeStandingArguments,
-    Role as PoolRole, SeatArguments, TierChoice,
+    AccessArguments, AuditExportArguments, CommitteeAddArguments, CommitteeCommand, CommitteeRemoveArguments,
+    CreateArguments, DayLimit, GrantArguments, InviteArguments, LabelArguments, LocalityChoice, MeasurementArguments,
+    MeasurementCommand, NodesArguments, PolicyArguments, PoolCommand, Retention, RevokeArguments,
+    RevokeStandingArguments, Role as PoolRole, SeatArguments, TierChoice, VerifyExportArguments,
 };
 
+use crate::amount::{Amount, AmountError};
 use clap::{Args, Parser, Subcommand};
-use protocol::ticket::Ticket;
+use protocol::{market::Price, ticket::Ticket};
 use std::{net::SocketAddr, path::PathBuf};
 
 /// A private AI cloud from the idle computers of its members.
@@ -57,6 +62,8 @@ pub enum Command {
     Drain,
     /// Check this machine and name the remedy for what is wrong
     Doctor(OutputArguments),
+    /// What this home has, earned and spent, and what its machine asks
+    Credits(CreditsArguments),
     /// The models of the catalogue and of this home
     #[command(subcommand)]
     Models(ModelsCommand),
@@ -82,6 +89,9 @@ pub struct GatewayArguments {
     /// Address of the OpenAI API; one that is not loopback needs `--api-key-file`
     #[arg(long, value_name = "IP:PORT", conflicts_with = "port")]
     pub bind: Option<SocketAddr>,
+    /// Most credits for 1,000 tokens of a prompt and of an answer, as in `0.1,0.5`; one number is for both
+    #[arg(long, value_name = "PROMPT,ANSWER", value_parser = price)]
+    pub price_max: Option<Price>,
     /// File with one API key a line; without keys only this machine may ask
     #[arg(long, value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
@@ -170,6 +180,9 @@ pub struct AskArguments {
     /// Draws the same answer again, from the same machine
     #[arg(long, value_name = "N")]
     pub seed: Option<u32>,
+    /// Most credits for 1,000 tokens of a prompt and of an answer, as in `0.1,0.5`; one number is for both
+    #[arg(long, value_name = "PROMPT,ANSWER", value_parser = price)]
+    pub price_max: Option<Price>,
     /// Instruction that stands before the conversation
     #[arg(long, value_name = "TEXT")]
     pub system: Option<String>,
@@ -287,6 +300,12 @@ pub struct SimArguments {
 pub enum Preset {
     /// What a thousand machines write in a second with three models
     SeedTable,
+}
+
+fn price(text: &str) -> Result<Price, AmountError> {
+    let (prompt, output) = text.split_once(',').unwrap_or((text, text));
+    let (prompt, output): (Amount, Amount) = (prompt.trim().parse()?, output.trim().parse()?);
+    Ok(Price { prompt_micro: prompt.0, output_micro: output.0 })
 }
 
 fn times(text: &str) -> Result<f64, std::num::ParseFloatError> {

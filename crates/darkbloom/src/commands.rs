@@ -2,6 +2,7 @@
 
 mod ask;
 mod chat;
+mod credits;
 mod daemon;
 mod doctor;
 mod first_prompt;
@@ -20,7 +21,7 @@ mod up;
 pub use pause::parse_time;
 
 use crate::{
-    cli::{Arguments, Command},
+    cli::{Arguments, Command, PoolCommand},
     failure::Failure,
     home::Home,
 };
@@ -33,6 +34,9 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     }
     if let Command::Sim(arguments) = &arguments.command {
         return sim::run(arguments);
+    }
+    if let Command::Pool(PoolCommand::VerifyExport(arguments)) = &arguments.command {
+        return pool::audit::verify(arguments);
     }
     let home = Home::open(arguments.home.home)?;
     match arguments.command {
@@ -48,6 +52,7 @@ pub async fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Resume => pause::resume(&home).await,
         Command::Drain => pause::drain(&home).await,
         Command::Doctor(arguments) => doctor::run(&home, &arguments).await,
+        Command::Credits(arguments) => credits::run(&home, arguments).await,
         Command::Models(command) => models::run(&home, command).await,
         Command::Schema(_) | Command::Sim(_) => unreachable!("handled above: they need no home"),
     }

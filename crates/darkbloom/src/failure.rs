@@ -52,6 +52,13 @@ impl From<client::AskError> for Failure {
             client::AskError::NotBelieved { .. } => {
                 Some("an orchestrator shows what the pool has not agreed on: tell the pool's owner which one")
             }
+            client::AskError::NoNode { reasons, .. }
+                if reasons.iter().any(|reason| reason.contains("insufficient credits")) =>
+            {
+                Some(
+                    "`darkbloom credits balance` shows what there is; lend a machine with `darkbloom join` to earn more",
+                )
+            }
             client::AskError::NoNode { .. } => Some("`darkbloom status` says what each node waits for"),
             _ => None,
         };

@@ -6,6 +6,7 @@
 // Nothing outside a program sees its items: `pub` says here what other modules use.
 #![allow(unreachable_pub)]
 
+mod amount;
 mod cli;
 mod commands;
 mod control;

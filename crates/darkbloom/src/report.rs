@@ -1,6 +1,7 @@
 //! What `--json` prints. The schemas in `docs/schemas` are generated from these types.
 
 mod agreement;
+pub mod credits;
 mod pool;
 mod trust;
 

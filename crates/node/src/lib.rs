@@ -17,6 +17,7 @@
 //! * whose permits hold it finds out itself, from what the pool's committees have signed (`agreed`);
 //! * a task is passed on only with a permit that an orchestrator of the pool signed for this client, this node and this
 //!   task, and each permit once;
+//! * what an asker has signed for is handed in until it is agreed on, over any crash (`books`, `paid`);
 //! * the node, not the orchestrator, has the last word on its capacity;
 //! * what happens to one task, one client or one orchestrator never holds up another;
 //! * whenever the node takes no work, [`NodeStatus::hold`] says why;
@@ -24,10 +25,12 @@
 //!   handed back to its asker (promise P9).
 
 mod agreed;
+mod books;
 mod homes;
 mod link;
 mod memory;
 mod owner_hold;
+mod paid;
 mod permits;
 mod serve;
 mod state;
@@ -54,6 +57,9 @@ const WORKER_END_MAX: Duration = Duration::from_secs(5);
 /// Nor on orchestrators that do not take its goodbye.
 const LINKS_END_MAX: Duration = Duration::from_secs(2);
 
+/// Nor on what is owed, which is kept.
+const SETTLE_TIME_MAX: Duration = Duration::from_secs(2);
+
 /// What a node needs to start.
 #[derive(Debug, Clone)]
 pub struct NodeConfig {
@@ -77,6 +83,10 @@ pub struct NodeConfig {
     pub worker: WorkerSettings,
     /// What holds it back from the start on: a pause, a broken rule.
     pub holds: Vec<Hold>,
+    /// The folder in which it keeps what it is owed; `None`: what is owed when it dies is lost.
+    pub owed: Option<PathBuf>,
+    /// Orders of up to so many micro-credits are served before they are known to be held: what it risks for a quick start.
+    pub credit_micro_max: u64,
 }
 
 /// How a worker runs its model.
@@ -156,6 +166,7 @@ impl Node {
         let node = Self { shared, transport, tasks, links, stop: CancellationToken::new() };
 
         node.tasks.spawn(worker::supervise(Arc::clone(&node.shared), node.stop.clone()));
+        node.tasks.spawn(books::run(Arc::clone(&node.shared), node.stop.clone()));
         node.tasks.spawn(serve::listen(Arc::clone(&node.shared), node.transport.clone(), node.tasks.clone()));
         let mut first = Vec::new();
         for _ in 0..HOMES {
@@ -230,6 +241,8 @@ impl Node {
         if tokio::time::timeout(drain, idle).await.is_err() {
             tracing::warn!("tasks were still running at the end of the drain time");
         }
+        // What is owed is handed in; the rest is kept for the next start.
+        let _ = tokio::time::timeout(SETTLE_TIME_MAX, self.shared.books.settled()).await;
         self.stop.cancel();
         self.tasks.close();
         self.links.close();

@@ -21,6 +21,8 @@ use transport::{Backoff, ConnectError, Connection, NodeId, ReceiveError, Receive
 const WELCOME_TIME_MAX: Duration = Duration::from_secs(10);
 /// Changes within this time travel together.
 const COALESCE: Duration = Duration::from_millis(5);
+/// Messages about money that wait for a link.
+const WORDS_WAITING_MAX: usize = 4;
 const GOODBYE_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// How the first attempt went.
@@ -94,6 +96,7 @@ pub(crate) async fn keep(
         });
         tracing::warn!(orchestrator = %orchestrator.id.short(), %error, "link down");
         let other = shared.update(|state| {
+            state.outlets.remove(&orchestrator.id);
             state.links.insert(orchestrator.id, Link { error: Some(error.to_string()), ..Link::default() });
             state.homes.failed(orchestrator.id)
         });
@@ -175,6 +178,8 @@ async fn run(
             }
         }
     });
+    let (outlet, mut words) = tokio::sync::mpsc::channel(WORDS_WAITING_MAX);
+    shared.lock().outlets.insert(orchestrator, outlet);
     let mut changes = shared.watch();
     let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -207,11 +212,16 @@ async fn run(
                     }
                     continue;
                 }
+                Some(ToNode::Said { number, outcomes }) => {
+                    shared.books.said(number, outcomes);
+                    continue;
+                }
                 None => {
                     reader.await.unwrap_or(Ok(()))?;
                     return Err(LinkError::Ended(connection.closed().await));
                 }
             },
+            Some(words) = words.recv() => words,
             _ = changes.changed() => {
                 tokio::time::sleep(COALESCE).await;
                 changes.mark_unchanged();

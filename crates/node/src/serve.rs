@@ -1,10 +1,15 @@
 //! Clients: one connection each, one stream for each task.
 
-use crate::{state::Shared, worker::TaskEvent};
+use crate::{
+    paid::{Paid, Turn},
+    state::Shared,
+    worker::TaskEvent,
+};
 use protocol::{
     grant::Permit,
     hold::Hold,
     limits,
+    market::Price,
     sealing::SealedTask,
     signed::Signed,
     stream::{Refused, Reply},
@@ -90,6 +95,17 @@ async fn serve_task(
         Ok(sealed) => sealed,
         Err(refused) => return refuse(sender, refused).await,
     };
+    let price = permit.price.filter(|price| *price != Price::default());
+    let mut paid = match price {
+        None => None,
+        Some(price) => {
+            let evidence = shared.evidence_digest();
+            match Paid::begin(shared, client, &permit, price, evidence, receiver).await {
+                Ok(paid) => Some(paid),
+                Err(refused) => return refuse(sender, refused).await,
+            }
+        }
+    };
     let mut running = match worker.run(permit.task, sealed).await {
         Ok(running) => running,
         Err(rejection) => return refuse(sender, Refused::Worker(rejection)).await,
@@ -102,6 +118,18 @@ async fn serve_task(
         let message = tokio::select! {
             biased;
             () = &mut cancelled => return Err(SendError::Stopped),
+            turn = next_turn(&mut paid) => match turn {
+                Turn::GoesOn => continue,
+                Turn::Last => {
+                    // The task is cancelled, and its place free, before what is due is settled.
+                    drop((running, place));
+                    return match paid {
+                        Some(paid) => paid.settle(sender).await,
+                        None => Ok(()),
+                    };
+                }
+                Turn::Stops(reply) => reply,
+            },
             event = running.next() => match event {
                 Some(TaskEvent::Frames(frames)) => Reply::Frames(frames),
                 // Not from a clock of this process: a worker that is frozen must look silent to the client.
@@ -112,13 +140,28 @@ async fn serve_task(
                 None => Reply::WorkerLost,
             },
         };
+        let message = match (&mut paid, message) {
+            (Some(paid), Reply::Frames(frames)) => paid.sends(frames.len()).unwrap_or(Reply::Frames(frames)),
+            (_, message) => message,
+        };
         let last = !matches!(message, Reply::Frames(_) | Reply::KeepAlive);
         if last {
             // The place is free before the client knows, so that its next task finds it.
-            drop(place);
-            return reply(sender, &message).await;
+            drop((running, place));
+            reply(sender, &message).await?;
+            return match paid {
+                Some(paid) => paid.conclude(sender).await,
+                None => Ok(()),
+            };
         }
         reply(sender, &message).await?;
+    }
+}
+
+async fn next_turn(paid: &mut Option<Paid>) -> Turn {
+    match paid {
+        Some(paid) => paid.next().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::{
     NodeConfig,
     agreed::Agreed,
+    books::Books,
     homes::Homes,
     owner_hold::{self, OwnerHold},
     permits::UsedPermits,
@@ -14,7 +15,7 @@ use protocol::{
     ids::NodeId,
     ipc::ModelFacts,
     limits,
-    link::{NodeState, WorkerState},
+    link::{FromNode, NodeState, WorkerState},
     sealing::SealingKey,
     signed::Signed,
     time::unix_ms,
@@ -25,7 +26,7 @@ use std::{
     sync::{Mutex, MutexGuard},
     time::SystemTime,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 /// Waiting tasks for each running one before a node is full.
 const QUEUE_PER_SLOT: u32 = 3;
@@ -35,6 +36,7 @@ pub(crate) struct Shared {
     pub(crate) id: NodeId,
     measurement: [u8; 32],
     addresses: Vec<SocketAddr>,
+    pub(crate) books: Books,
     state: Mutex<State>,
     changed: watch::Sender<u64>,
 }
@@ -50,6 +52,8 @@ pub(crate) struct State {
     /// Those that it is linked to, and those that it could be.
     pub(crate) homes: Homes,
     pub(crate) used_permits: UsedPermits,
+    /// Ways to orchestrators for what is said about money.
+    pub(crate) outlets: HashMap<NodeId, mpsc::Sender<FromNode>>,
     pub(crate) worker_ended: bool,
     active_tasks: u32,
 }
@@ -121,11 +125,12 @@ impl Shared {
             agreed: Agreed::new(config.ticket.pool),
             homes: Homes::new(config.key.id(), &config.ticket.orchestrators),
             used_permits: UsedPermits::default(),
+            outlets: HashMap::new(),
             worker_ended: false,
             active_tasks: 0,
         };
-        let id = config.key.id();
-        Self { config, id, measurement, addresses, state: Mutex::new(state), changed: watch::Sender::new(0) }
+        let (id, books) = (config.key.id(), Books::open(config.owed.clone()));
+        Self { config, id, measurement, addresses, books, state: Mutex::new(state), changed: watch::Sender::new(0) }
     }
 
     /// Reads the state. Never held across an await.
@@ -219,6 +224,14 @@ impl Shared {
             expires_unix_ms,
         };
         (self.config.key.sign(&evidence), expires_unix_ms)
+    }
+
+    /// BLAKE3 of the evidence that tasks are sealed to now.
+    pub(crate) fn evidence_digest(&self) -> [u8; 32] {
+        match &self.lock().worker {
+            Worker::Ready(worker) => trust::evidence::digest(&worker.evidence),
+            Worker::Starting | Worker::Down { .. } => [0; 32],
+        }
     }
 
     /// What the orchestrators are told.

@@ -12,6 +12,7 @@ use protocol::{
     ids::{ModelDigest, NodeId},
     limits,
     link::Role,
+    market::Price,
     pool::PoolPolicy,
     proof::Proof,
     witness::{Agreement, Lineage, Proofs, Shown, Witness},
@@ -146,6 +147,15 @@ impl Anchored {
         }
         let ask = (member.priced_models > 0).then(|| self.state.prove(&keys::ask(node, model)));
         Ok(Shown { member: proof.clone(), ask })
+    }
+
+    /// What a client pays a node, as this block says: nothing between machines of one account.
+    pub(crate) fn price(&self, client: NodeId, node: NodeId, model: ModelDigest) -> Option<Price> {
+        let member = |of: NodeId| self.member(of).map(|kept| kept.0.account_of(of));
+        if self.member(node).is_none_or(|kept| kept.0.priced_models == 0) || member(client) == member(node) {
+            return None;
+        }
+        self.state.read(&keys::ask(node, model)).filter(|price| *price != Price::default())
     }
 
     fn member(&self, node: NodeId) -> Option<Arc<(Member, Proof)>> {

@@ -5,6 +5,7 @@
 //! | `founding` | the pool's [`Founding`], with the secret that admits; for its owner only |
 //! | `member` | the orchestrator whose folder this is, and its port |
 //! | `committee/` | blocks, votes and state: `committee::Member` |
+//! | `history/` | how credits moved (`history`) |
 //! | `lock` | keeps the folder to one process |
 
 use protocol::{founding::Founding, ids::NodeId, line::ParseLineError};
@@ -97,6 +98,11 @@ impl Folder {
     /// Where what was agreed on lies.
     pub(crate) fn committee(&self) -> PathBuf {
         self.root.join("committee")
+    }
+
+    /// Where the history of the ledger lies.
+    pub(crate) fn history(&self) -> PathBuf {
+        self.root.join("history")
     }
 
     /// The pool that it serves, if it serves one already.

@@ -24,7 +24,9 @@ mod telling;
 
 pub(crate) use telling::Parts;
 
-use crate::{clock::millis, epochs, live::Wish, matching, measuring, peers::Message, rules::Rules, shared::Shared};
+use crate::{
+    clock::millis, epochs, ledger, live::Wish, matching, measuring, peers::Message, rules::Rules, shared::Shared,
+};
 use heard::{Heard, Taken};
 use protocol::{
     codec,
@@ -194,6 +196,7 @@ async fn apply(shared: &Arc<Shared>, nodes: Vec<(NodeId, bool)>) {
                 };
                 if let Some(vetted) = &mut word.vetted {
                     Rules::of(&registry, *node).apply(vetted, now.unix_ms);
+                    ledger::price(&registry, *node, &mut vetted.workers);
                 }
                 let models = word.vetted.iter().flat_map(|vetted| &vetted.workers).map(|worker| worker.live.model);
                 let models: Vec<ModelDigest> = models.collect();

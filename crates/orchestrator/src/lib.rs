@@ -31,6 +31,7 @@
 //! * no client alone can have a node ejected, and a node that fails everything gets at most five tasks of one client;
 //! * a task waits only where its turn is expected before its client gives up, and everybody who waits is answered;
 //! * every node that gets no work has a reason in [`Orchestrator::nodes`];
+//! * what an account has bought and nobody has settled is no more than it has, however fast it asks (`ledger`);
 //! * no lock is held across an await or while every node is looked at, matching reads memory only, and everything that
 //!   a peer can make us keep is bounded.
 
@@ -42,7 +43,9 @@ mod epochs;
 mod folder;
 mod gossip;
 mod grudges;
+mod history;
 mod issued;
+mod ledger;
 mod link;
 mod live;
 mod matching;

@@ -4,7 +4,7 @@ mod client;
 mod node;
 mod reading;
 
-use crate::{anchor, clients::ClientLink, peers::Peers, shared::Shared};
+use crate::{anchor, clients::ClientLink, ledger, peers::Peers, shared::Shared};
 use committee::SayError;
 use node::NodeLink;
 use protocol::{
@@ -201,6 +201,7 @@ async fn decide(shared: &Arc<Shared>, connection: &Connection, hello: &Hello) ->
         };
         shared.anchors.show(is_in).await;
     }
+    ledger::start(shared, node);
     let place = match role {
         Role::Node => NodeLink::enter(shared, connection).map(Place::Node),
         Role::Client => ClientLink::enter(shared, node).map(Place::Client),

@@ -25,6 +25,7 @@ use protocol::{
     hold::Hold,
     ids::{ModelDigest, NodeId},
     limits,
+    market::Price,
 };
 use ready::Ready;
 use scheduler::{Ended, Fleet, LiveNode, Now, RESERVED_MS, Record};
@@ -76,6 +77,15 @@ pub(crate) struct Known {
 }
 
 impl Live {
+    /// A node asks something else for its work with a model.
+    pub(crate) fn priced(&mut self, node: NodeId, model: ModelDigest, price: Price, now: Now) {
+        self.fleet.update(node, now, |live| {
+            if let Some(worker) = live.worker_mut(model) {
+                worker.price = price;
+            }
+        });
+    }
+
     fn number(&mut self) -> u64 {
         self.last_number += 1;
         self.last_number

@@ -15,13 +15,16 @@ use crate::{
     anchor::{self, Anchored},
     grudges::{Avoided, Need},
     issued::{Issue, Part},
+    ledger,
     live::{Granted, Named, explain_avoided},
     shared::Shared,
 };
 use protocol::{
     grant::{Audit, Candidate, Grant, MatchReply, MatchRequest, ModelRef, Permit, Purpose, Refusal, RefusalKind},
+    hold::Hold,
     ids::{ModelDigest, NodeId, TaskId},
     limits,
+    market::Price,
     signed::Signed,
     witness::Shown,
 };
@@ -136,15 +139,26 @@ fn grant_beside(
     avoided: &[Avoided],
     now: Now,
 ) -> Result<Granted, Refusal> {
+    let registry = shared.registry();
+    let terms = ledger::terms(shared, &registry, client);
     let mut excluding = None;
-    if !avoided.is_empty() {
+    if !avoided.is_empty() || !terms.blocked.is_empty() {
         let mut extended = request.clone();
         extended.exclude.extend(avoided.iter().map(|avoided| avoided.node));
+        extended.exclude.extend(&terms.blocked);
         excluding = Some(extended);
     }
     let task = Task::new(client, excluding.as_ref().unwrap_or(request));
-    let registry = shared.registry();
-    shared.live().grant(&registry, &task, now, entropy())
+    let task = Task { own: &terms.own, funds_micro: terms.funds_micro, ..task };
+    let granted = shared.live().grant(&registry, &task, now, entropy());
+    granted.map_err(|mut refusal| {
+        for (node, hold) in &mut refusal.reasons {
+            if *hold == Hold::Excluded && terms.blocked.contains(node) {
+                *hold = Hold::Blocked;
+            }
+        }
+        refusal
+    })
 }
 
 /// Waits for a turn, because of `refusal` or because others wait. `None`: the client has gone meanwhile.
@@ -203,7 +217,10 @@ fn signed(shared: &Shared, client: NodeId, request: &MatchRequest, granted: Gran
     shared.issued().give(client, request.task, &issues, now.steady_ms);
     let candidates = candidates.into_iter().zip(shown);
     let candidates: Vec<Candidate> = candidates
-        .map(|(named, shown)| candidate(shared, client, request.task, model, named, Some(shown), now))
+        .map(|(named, shown)| {
+            let price = anchored.price(client, named.reachable.node, model);
+            candidate(shared, client, request.task, model, named, (Some(shown), price), now)
+        })
         .collect();
     let canary = match &audit {
         Some(Audit::Canary(canary)) => std::iter::once(&canary.subject).chain(&canary.referees).collect(),
@@ -264,13 +281,13 @@ fn candidate(
     task: TaskId,
     model: ModelDigest,
     named: Named,
-    shown: Option<Shown>,
+    (shown, price): (Option<Shown>, Option<Price>),
     now: Now,
 ) -> Candidate {
     let Named { reachable, expected, .. } = named;
     Candidate {
         node: reachable.node,
-        permit: permit(shared, client, task, reachable.node, model, now),
+        permit: permit(shared, client, task, reachable.node, model, price, now),
         addresses: reachable.addresses,
         evidence: reachable.evidence.signed.clone(),
         expected,
@@ -285,9 +302,10 @@ pub(crate) fn permit(
     task: TaskId,
     node: NodeId,
     model: ModelDigest,
+    price: Option<Price>,
     now: Now,
 ) -> Signed<Permit> {
-    permit_until(shared, client, task, node, model, now.unix_ms.saturating_add(limits::PERMIT_LIFETIME_MS))
+    permit_until(shared, client, task, node, model, price, now.unix_ms.saturating_add(limits::PERMIT_LIFETIME_MS))
 }
 
 fn permit_until(
@@ -296,9 +314,10 @@ fn permit_until(
     task: TaskId,
     node: NodeId,
     model: ModelDigest,
+    price: Option<Price>,
     expires_unix_ms: u64,
 ) -> Signed<Permit> {
-    shared.key.sign(&Permit { pool: shared.pool, task, client, node, model, expires_unix_ms })
+    shared.key.sign(&Permit { pool: shared.pool, task, client, node, model, expires_unix_ms, price })
 }
 
 fn refused(shared: &Shared, refusal: Refusal) -> MatchReply {

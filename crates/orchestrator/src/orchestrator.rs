@@ -8,6 +8,7 @@ use crate::{
     epochs,
     folder::{Folder, Own},
     gossip::{self, Exchange},
+    history::{self, History},
     link,
     live::Live,
     matching, measuring,
@@ -115,6 +116,12 @@ impl Orchestrator {
         let guard = stop.clone().drop_guard();
         let member = MemberConfig::new(folder.committee(), key.clone(), founding.genesis.clone());
         let member = Member::start(member, network).await?;
+        let happened = member.events();
+        let history = blocking({
+            let path = folder.history();
+            move || History::open(&path)
+        })
+        .await?;
         let shared = Arc::new(Shared {
             key,
             pool: founding.pool(),
@@ -131,6 +138,7 @@ impl Orchestrator {
             live: Mutex::new(Live::default()),
             clients: Mutex::new(Clients::default()),
             states: States::new(matching::audits_budget(), Exchange::new(transport.id(), timings.silence_max)),
+            history: Arc::new(history),
             answers: TaskTracker::new(),
         });
         opening.send_replace(Some(Arc::clone(&shared)));
@@ -141,6 +149,7 @@ impl Orchestrator {
         shared.spawn(matching::attend(Arc::clone(&shared)));
         shared.spawn(measuring::run(Arc::clone(&shared)));
         shared.spawn(epochs::run(Arc::clone(&shared)));
+        shared.spawn(history::follow(Arc::clone(&shared), happened));
         Ok(Self { shared, transport, founding, _folder: folder, _stop: guard })
     }
 

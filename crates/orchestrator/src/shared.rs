@@ -2,8 +2,8 @@
 
 use crate::{
     anchor::Anchors, clients::Clients, clock::Clock, config::Timings, gossip::Exchange, grudges::Grudges,
-    issued::Issued, live::Live, matching::Desk, measuring::Agenda, metrics::Counters, observed::Observed,
-    outcomes::Testimony, peers::Peers,
+    history::History, issued::Issued, ledger::Pending, live::Live, matching::Desk, measuring::Agenda,
+    metrics::Counters, observed::Observed, outcomes::Testimony, peers::Peers,
 };
 use committee::{Member, SayError};
 use protocol::{
@@ -34,6 +34,8 @@ pub(crate) struct Shared {
     pub(crate) live: Mutex<Live>,
     pub(crate) clients: Mutex<Clients>,
     pub(crate) states: States,
+    /// How credits moved, for those who may see it.
+    pub(crate) history: Arc<History>,
     /// Questions that are being answered.
     pub(crate) answers: TaskTracker,
 }
@@ -50,6 +52,7 @@ pub(crate) struct States {
     agenda: Mutex<Agenda>,
     median: Mutex<PoolMedian>,
     gossip: Mutex<Exchange>,
+    pending: Mutex<Pending>,
 }
 
 impl States {
@@ -64,6 +67,7 @@ impl States {
             agenda: Mutex::default(),
             median: Mutex::default(),
             gossip: Mutex::new(gossip),
+            pending: Mutex::default(),
         }
     }
 }
@@ -95,6 +99,10 @@ impl Shared {
 
     pub(crate) fn gossip(&self) -> MutexGuard<'_, Exchange> {
         lock(&self.states.gossip)
+    }
+
+    pub(crate) fn pending(&self) -> MutexGuard<'_, Pending> {
+        lock(&self.states.pending)
     }
 
     pub(crate) fn issued(&self) -> MutexGuard<'_, Issued> {

@@ -4,7 +4,10 @@ mod schedule;
 
 pub use schedule::{Schedule, Window, WindowError};
 
-use protocol::grant::Locality;
+use protocol::{
+    grant::Locality,
+    market::{PRICE_MICRO_MAX, Price},
+};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -37,6 +40,8 @@ pub struct LendSettings {
     pub memory_bytes_max: Option<u64>,
     /// Most disk space of the models.
     pub disk_bytes_max: u64,
+    /// Orders of up to so many micro-credits are served at once, before it is known that the asker can pay them.
+    pub credit_micro_max: u64,
 }
 
 impl Default for LendSettings {
@@ -54,6 +59,7 @@ impl Default for LendSettings {
             gpu_share_percent: 100,
             memory_bytes_max: None,
             disk_bytes_max: 64 << 30,
+            credit_micro_max: 1_000_000,
         }
     }
 }
@@ -67,11 +73,26 @@ pub struct ClientSettings {
     pub audit: bool,
     /// How far tasks may travel: of several pools those are asked whose policy lets tasks travel no further.
     pub locality: Locality,
+    /// Most micro-credits for 1,000 tokens of a prompt; without it whatever is asked.
+    pub price_max_prompt_micro: Option<u64>,
+    /// Most micro-credits for 1,000 tokens of an answer; without it whatever is asked.
+    pub price_max_output_micro: Option<u64>,
+}
+
+impl ClientSettings {
+    /// The most that a node may ask, if it is bounded at all.
+    pub fn price_max(&self) -> Option<Price> {
+        let (prompt, output) = (self.price_max_prompt_micro, self.price_max_output_micro);
+        (prompt.is_some() || output.is_some()).then(|| Price {
+            prompt_micro: prompt.unwrap_or(PRICE_MICRO_MAX),
+            output_micro: output.unwrap_or(PRICE_MICRO_MAX),
+        })
+    }
 }
 
 impl Default for ClientSettings {
     fn default() -> Self {
-        Self { audit: true, locality: Locality::Pool }
+        Self { audit: true, locality: Locality::Pool, price_max_prompt_micro: None, price_max_output_micro: None }
     }
 }
 

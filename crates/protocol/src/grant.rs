@@ -3,6 +3,7 @@
 use crate::{
     hold::Hold,
     ids::{ModelDigest, NodeId, PoolId, TaskId},
+    market::Price,
     sealing::SealingKey,
     signed::{Signable, Signed},
     witness::{Shown, Witness},
@@ -102,6 +103,8 @@ pub struct MatchRequest {
     pub purpose: Purpose,
     /// How long the asker waits for a place, in milliseconds. Where that is too short, it is told at once.
     pub wait_ms_max: u32,
+    /// The most that its node may ask; `None`: whatever it asks.
+    pub price_max: Option<Price>,
 }
 
 impl MatchRequest {
@@ -117,6 +120,7 @@ impl MatchRequest {
             priority: Priority::default(),
             purpose: Purpose::default(),
             wait_ms_max: 0,
+            price_max: None,
         }
     }
 }
@@ -227,6 +231,9 @@ pub struct Permit {
     pub model: ModelDigest,
     /// Until when, in milliseconds since 1970.
     pub expires_unix_ms: u64,
+    /// What the node is paid, as the pool has agreed on its ask; `None`: nothing. Machines of one account pay each other
+    /// nothing, nor does anybody pay for trials.
+    pub price: Option<Price>,
 }
 
 impl Signable for Permit {

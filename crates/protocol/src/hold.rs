@@ -71,6 +71,17 @@ pub enum Hold {
     ModelNotAllowed,
     /// The pool's policy wants measured workers, and this one's program is not among those that it allows.
     ProgramNotAllowed,
+    /// It asks more than the asker gives.
+    AboveCeiling,
+    /// The asker's account cannot hold what the task may cost there.
+    Unfunded {
+        /// What it would have to hold, in micro-credits.
+        needed_micro: u64,
+        /// What it has for tasks that are not settled, in micro-credits.
+        available_micro: u64,
+    },
+    /// Its account, or the asker's, wants nothing to do with the other.
+    Blocked,
 }
 
 impl Hold {
@@ -97,6 +108,9 @@ impl Hold {
             Self::Ejected { .. } => "ejected",
             Self::Probation => "probation",
             Self::Unproven => "unproven",
+            Self::AboveCeiling => "above-ceiling",
+            Self::Unfunded { .. } => "insufficient-credits",
+            Self::Blocked => "blocked",
         }
     }
 
@@ -125,6 +139,11 @@ impl Hold {
             Self::Probation | Self::Unproven => {
                 Some("none needed: it is tried now and then until it has proven itself")
             }
+            Self::AboveCeiling => Some("raise `--price-max`, or `price_max` in `[client]` of `config.toml`"),
+            Self::Unfunded { .. } => {
+                Some("`darkbloom credits balance` shows what there is; lend a machine to earn more")
+            }
+            Self::Blocked => Some("`darkbloom credits unblock ACCOUNT` lets go of a block of one's own"),
             _ => None,
         }
     }
@@ -159,6 +178,12 @@ impl fmt::Display for Hold {
             }
             Self::ModelNotAllowed => f.write_str("the pool's policy does not allow this model"),
             Self::ProgramNotAllowed => f.write_str("the pool's policy does not allow its worker's program"),
+            Self::AboveCeiling => f.write_str("it asks more than this client gives: raise the ceiling"),
+            Self::Unfunded { needed_micro, available_micro } => write!(
+                f,
+                "insufficient credits: {needed_micro} micro-credits would be held, the account can hold {available_micro}"
+            ),
+            Self::Blocked => f.write_str("one of both accounts blocks the other"),
             Self::Refused { why } => write!(f, "what it says of itself does not hold: {why}"),
         }
     }

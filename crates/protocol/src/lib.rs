@@ -49,6 +49,7 @@ pub mod pool;
 pub mod proof;
 pub mod sealing;
 pub mod signed;
+pub mod statement;
 pub mod stream;
 pub mod task;
 pub mod ticket;

@@ -10,6 +10,16 @@ pub const STREAM_MESSAGE_BYTES_MAX: usize = 8 << 20;
 pub const FRAMES_PER_MESSAGE_MAX: usize = 256;
 /// Longest permit on the stream between client and node.
 pub const PERMIT_BYTES_MAX: usize = 4 << 10;
+/// Longest message about money on the stream between client and node.
+pub const PAYMENT_BYTES_MAX: usize = 4 << 10;
+/// Words about money in one message of a node.
+pub const WORDS_MAX: usize = 32;
+/// What one answer shows of the history of a ledger.
+pub const MOVEMENTS_MAX: usize = 1_024;
+/// Settlements that one answer shows with their proofs.
+pub const SETTLEMENTS_SHOWN_MAX: usize = 16;
+/// How long before it is asked a question about a ledger may have been signed, in milliseconds.
+pub const LEDGER_QUESTION_AGE_MS_MAX: u64 = 60_000;
 /// Longest message on a link to an orchestrator.
 pub const LINK_MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// Longest message between a node daemon and its worker.

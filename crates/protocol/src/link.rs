@@ -8,8 +8,10 @@ use crate::{
     hold::Hold,
     ids::{ModelDigest, NodeId, PoolId, TaskId},
     ipc::ModelFacts,
+    market::{Word, WordOutcome},
     pool::{Listing, Page, Redemption},
     signed::Signed,
+    statement::{LedgerAnswer, LedgerQuestion},
     ticket::OrchestratorAddress,
     witness::{Agreement, Lineage, Proofs},
 };
@@ -115,6 +117,13 @@ pub enum FromNode {
     },
     /// Out of routing, at once.
     Goodbye,
+    /// To be agreed on: at most [`crate::limits::WORDS_MAX`].
+    Words {
+        /// Given back with the answer.
+        number: u64,
+        /// About money.
+        words: Vec<Word>,
+    },
 }
 
 /// What a node can do now.
@@ -162,6 +171,13 @@ pub enum ToNode {
     },
     /// Another committee has taken over.
     Agreed(Box<Agreement>),
+    /// What became of words, in their order.
+    Said {
+        /// Of which message.
+        number: u64,
+        /// One for each.
+        outcomes: Vec<WordOutcome>,
+    },
 }
 
 /// A client's question: one stream each.
@@ -208,6 +224,10 @@ pub enum Question {
         /// Behind which entry; `None`: from the first on.
         after: Option<[u8; 32]>,
     },
+    /// Agree on this word about money.
+    Word(Box<Word>),
+    /// How does the ledger stand?
+    Ledger(Box<Signed<LedgerQuestion>>),
 }
 
 /// What became of a bundle.
@@ -235,6 +255,10 @@ pub enum Unanswered {
     /// Whoever asks may read what the pool has agreed on, and nothing else.
     #[error("who only reads a pool neither lends to it nor asks it: a member does")]
     ReadsOnly,
+    /// Accounts and what is held for tasks are shown to those whom they concern ([`Question::Ledger`]), and to those who
+    /// read the whole ledger.
+    #[error("only the pool's auditors, administrators and owners read all accounts")]
+    NotYours,
     /// The orchestrator cannot show yet what the pool has agreed on.
     #[error("the orchestrator has only just begun: try again in a moment")]
     NotReady,
@@ -315,6 +339,10 @@ pub enum Answer {
     Listed(Page),
     /// To any.
     Unanswered(Unanswered),
+    /// To `Word`.
+    Word(WordOutcome),
+    /// To `Ledger`.
+    Ledger(Box<LedgerAnswer>),
 }
 
 /// A model and who can serve it.

@@ -57,6 +57,23 @@ impl Price {
     }
 }
 
+/// Tokens that stand in front of a prompt and around it, by a model's template, at most about.
+const TEMPLATE_TOKENS: u32 = 256;
+/// Tokens that are held for where an asker set no bound: a longer answer goes on under the next order.
+const UNBOUND_TOKENS: u32 = 4_096;
+/// For how long an order holds, in milliseconds: longer than answers take, and its node has this time to say what is due.
+pub const ORDER_LIFETIME_MS: u64 = 30 * 60 * 1000;
+/// An asker acknowledges what it got each time that it is so many tokens more: what a node may lose.
+pub const ACK_TOKENS: u32 = 128;
+
+/// What a task of these sizes costs at most, in micro-credits: an order holds as much. A prompt has no more tokens than
+/// bytes, but for those of the template. At least 1 where there is a price at all.
+pub fn amount_micro(price: Price, prompt_bucket_bytes: u32, answer_bucket_tokens: u32) -> u64 {
+    let answer_tokens = if answer_bucket_tokens == 0 { UNBOUND_TOKENS } else { answer_bucket_tokens };
+    let prompt_tokens = prompt_bucket_bytes.saturating_add(TEMPLATE_TOKENS);
+    if price == Price::default() { 0 } else { price.of(prompt_tokens, answer_tokens).saturating_add(1) }
+}
+
 /// Which credits are meant: what one asker holds for one node's work on one task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct HoldId {
@@ -87,6 +104,30 @@ pub struct Order {
 
 impl Signable for Order {
     const CONTEXT: &'static str = "darkbloom/order/1";
+}
+
+/// Something about money that who signed it cannot say as a fact itself, or need not: any orchestrator does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Word {
+    /// Credits are to be held.
+    Hold(Signed<Order>),
+    /// Work is to be paid.
+    Settle(Countersigned),
+    /// It is to be paid though its asker went away.
+    Claim(Signed<Claim>),
+    /// Credits are to return.
+    Close(Signed<Close>),
+}
+
+/// What became of a [`Word`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum WordOutcome {
+    /// It is agreed on, now or before.
+    Agreed,
+    /// It may be later: say it again.
+    Later,
+    /// It never will be, and why.
+    Refused(String),
 }
 
 /// What one node did for one asker: several tasks under the same two signatures.
@@ -226,6 +267,21 @@ impl Signable for AccountLink {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_holds_what_a_task_can_cost() {
+        let price = Price { prompt_micro: 1_000, output_micro: 2_000 };
+        assert_eq!(amount_micro(price, 1_024, 128), 1_024 + 256 + 2 * 128 + 1);
+        assert_eq!(amount_micro(price, 1_024, 0), 1_024 + 256 + 2 * 4_096 + 1, "without a bound");
+        assert_eq!(amount_micro(Price::default(), 1_024, 128), 0, "what is free needs no order");
+        assert_eq!(amount_micro(Price { prompt_micro: 1, output_micro: 0 }, 0, 1), 1, "never nothing");
+        let highest = Price { prompt_micro: PRICE_MICRO_MAX, output_micro: PRICE_MICRO_MAX };
+        assert!(amount_micro(highest, u32::MAX, u32::MAX) > 1 << 60);
+        // Whatever is within the sizes costs no more.
+        for (prompt, output) in [(0, 0), (1, 1), (1_280, 128), (700, 3)] {
+            assert!(price.of(prompt, output) <= amount_micro(price, 1_024, 128));
+        }
+    }
 
     #[test]
     fn a_price_is_rounded_half_up_once_and_never_overflows() {

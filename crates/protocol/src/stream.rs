@@ -3,8 +3,18 @@
 //! The client sends its permit, a `Signed<Permit>` of at most [`crate::limits::PERMIT_BYTES_MAX`], and behind it the
 //! [`crate::sealing::SealedTask`]: a node reads the large message of a client with a valid permit only. Then the client
 //! listens to [`Reply`]s; when it stops listening, the task is cancelled.
+//!
+//! **Money.** Where the permit names a price, the client says more behind the task, as [`Payment`]s: its order at once, an
+//! acknowledgement every [`crate::market::ACK_TOKENS`] tokens, and when it wants no more, for whatever reason, the last
+//! one, exactly. The node answers that with the receipt ([`Reply::Due`]), even behind the end of the answer; the client
+//! countersigns it, and both are done. What a node is not given a receipt for it can claim with the last acknowledgement.
 
-use crate::{ipc::Rejection, limits::FRAMES_PER_MESSAGE_MAX};
+use crate::{
+    ipc::Rejection,
+    limits::FRAMES_PER_MESSAGE_MAX,
+    market::{Ack, Order, Receipt},
+    signed::{Signature, Signed},
+};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, SeqAccess, Visitor},
@@ -20,6 +30,19 @@ pub const KEEP_ALIVE_MS: u64 = 250;
 /// Silence after which a client reports the node and seeks another beside it. It gives up on it later: once another
 /// goes on with the answer, or after some seconds more without a sign of life.
 pub const SILENCE_MS_MAX: u64 = 1_000;
+
+/// What a client says about money.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Payment {
+    /// Before anything is run: so much is held for the node.
+    Order(Signed<Order>),
+    /// So much has arrived.
+    Ack(Signed<Ack>),
+    /// So much has arrived, and no more is wanted.
+    Last(Signed<Ack>),
+    /// The receipt is right.
+    Countersigned(Signature),
+}
 
 /// The node's messages.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +61,8 @@ pub enum Reply {
     Refused(Refused),
     /// The worker died while it ran the task.
     WorkerLost,
+    /// What the client owes, to be countersigned. Only after [`Payment::Last`].
+    Due(Signed<Receipt>),
 }
 
 /// Why a node did not take a task.
@@ -68,6 +93,12 @@ pub enum Refused {
     /// The worker's own no.
     #[error("{0}")]
     Worker(Rejection),
+    /// It would not be paid, or cannot know that it is.
+    #[error("{why}")]
+    Unpaid {
+        /// What is missing.
+        why: String,
+    },
 }
 
 /// Decodes sealed frames, and stops at [`FRAMES_PER_MESSAGE_MAX`]: an empty frame is one byte on the wire and 24 in memory.

@@ -43,15 +43,25 @@ use protocol::{
 use std::marker::PhantomData;
 
 pub(crate) const PARAMS: u8 = 0x00;
+pub(crate) const POLICY: u8 = 0x02;
 pub(crate) const COMMITTEE: u8 = 0x05;
 pub(crate) const MEMBER: u8 = 0x10;
 pub(crate) const OBSERVED: u8 = 0x11;
-pub(crate) const POLICY: u8 = 0x02;
+pub(crate) const ASK: u8 = 0x12;
 pub(crate) const STANDING: u8 = 0x13;
+pub(crate) const ACCOUNT: u8 = 0x20;
+pub(crate) const HOLD: u8 = 0x21;
+pub(crate) const BLOCK: u8 = 0x24;
+pub(crate) const MODEL: u8 = 0x31;
 pub(crate) const MEASUREMENT: u8 = 0x33;
 pub(crate) const INVITE: u8 = 0x40;
-pub(crate) const MODEL: u8 = 0x31;
 pub(crate) const FAULT: u8 = 0x60;
+
+/// Whether a record says who has credits or pays whom: what is under these bytes is shown to those whom it concerns, and to
+/// those who read the whole ledger.
+pub fn is_of_ledger(key: &[u8]) -> bool {
+    matches!(key.first(), Some(&(ACCOUNT | HOLD)))
+}
 
 /// The key of a record of type `R`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -136,17 +146,17 @@ keys! {
     /// What was observed of it.
     pub observed(node: NodeId) -> Observed = OBSERVED, [&node.0];
     /// What it asks for its work with a model.
-    pub ask(node: NodeId, model: ModelDigest) -> Price = 0x12, [&node.0, &model.0];
+    pub ask(node: NodeId, model: ModelDigest) -> Price = ASK, [&node.0, &model.0];
     /// How an account stands.
     pub standing(account: AccountId) -> Standing = STANDING, [&account.0];
     /// What an account has.
-    pub account(account: AccountId) -> Account = 0x20, [&account.0];
+    pub account(account: AccountId) -> Account = ACCOUNT, [&account.0];
     /// Credits held for a node's work on a task. By its asker too, so that nobody can take another's task id.
-    pub hold(id: HoldId) -> Hold = 0x21, [&id.client.0, &id.task.0, &id.node.0];
+    pub hold(id: HoldId) -> Hold = HOLD, [&id.client.0, &id.task.0, &id.node.0];
     pub(crate) due_count(minute: u64) -> u32 = 0x22, [&minute.to_be_bytes()];
     pub(crate) due(minute: u64, number: u32) -> HoldId = 0x23, [&minute.to_be_bytes(), &number.to_be_bytes()];
     /// Whether one account blocks another.
-    pub block(account: AccountId, other: AccountId) -> Mark = 0x24, [&account.0, &other.0];
+    pub block(account: AccountId, other: AccountId) -> Mark = BLOCK, [&account.0, &other.0];
     /// The model that came in this place; the first is the default.
     pub model_place(place: u32) -> ModelDigest = 0x30, [&place.to_be_bytes()];
     /// A model.

@@ -64,6 +64,7 @@ pub mod snapshot;
 mod state;
 mod tree;
 
+pub use apply::ledger::line_digest;
 pub use bundle::{Authenticated, Bundle};
 pub use event::Event;
 pub use fact::Fact;

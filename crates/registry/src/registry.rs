@@ -12,13 +12,17 @@ use protocol::{
     fault::FaultKind,
     grant::ModelRef,
     header::Committee,
-    ids::{AccountId, NodeId, PoolId},
+    ids::{AccountId, ModelDigest, NodeId, PoolId},
     link::ModelEntry,
+    market::Price,
     pool::{Invite, Listing, Page, PoolPolicy, Standing},
     proof::{Digest, Proof},
     signed::Verifier,
 };
-use std::{collections::BTreeMap, ops::Bound};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Bound,
+};
 use trust::observations::Observations;
 
 /// The agreed state of a pool. [`Registry::default`] is the state before any fact.
@@ -39,6 +43,11 @@ pub struct Registry {
     invites: BTreeMap<NodeId, Invite>,
     standings: BTreeMap<AccountId, Standing>,
     measurements: BTreeMap<[u8; 32], Mark>,
+    asks: BTreeMap<(NodeId, ModelDigest), Price>,
+    // Machines that belong to another account than their own.
+    machines: BTreeMap<AccountId, BTreeSet<NodeId>>,
+    // Both ways: who blocks, and who is blocked.
+    blocks: BTreeMap<AccountId, BTreeSet<AccountId>>,
 }
 
 impl PartialEq for Registry {
@@ -83,13 +92,35 @@ impl Registry {
         self.state = state;
         let mut models = Vec::new();
         for key in touched {
-            let Some((prefix, id)) = key.split_first() else { continue };
-            let id = <[u8; 32]>::try_from(id).ok();
+            let Some((prefix, ids)) = key.split_first() else { continue };
+            let id = <[u8; 32]>::try_from(ids).ok();
             let node = || id.map(NodeId);
             match *prefix {
                 keys::PARAMS => self.params = self.state.read(&keys::params()),
                 keys::COMMITTEE => self.committee = self.state.committee(),
-                keys::MEMBER => refresh(&self.state, &mut self.members, node(), keys::member),
+                keys::MEMBER => {
+                    let account = |registry: &Self| registry.members.get(&node()?)?.account;
+                    let before = account(self);
+                    refresh(&self.state, &mut self.members, node(), keys::member);
+                    let after = account(self);
+                    if let Some(node) = node().filter(|_| before != after) {
+                        self.moved(node, before, after);
+                    }
+                }
+                keys::ASK => {
+                    if let Some((node, model)) = pair(ids) {
+                        let (node, model) = (NodeId(node), ModelDigest(model));
+                        match self.state.read(&keys::ask(node, model)) {
+                            Some(price) => drop(self.asks.insert((node, model), price)),
+                            None => drop(self.asks.remove(&(node, model))),
+                        }
+                    }
+                }
+                keys::BLOCK => {
+                    if let Some((one, other)) = pair(ids) {
+                        self.note_block(AccountId(one), AccountId(other));
+                    }
+                }
                 keys::OBSERVED => refresh(&self.state, &mut self.observed, node(), keys::observed),
                 keys::MODEL => {
                     models.extend(self.state.tree.get(&key).and_then(Model::decode));
@@ -107,6 +138,60 @@ impl Registry {
         }
         self.models.update(models);
         events
+    }
+
+    /// A machine belongs to another account.
+    fn moved(&mut self, node: NodeId, before: Option<AccountId>, after: Option<AccountId>) {
+        if let Some(machines) = before.and_then(|account| self.machines.get_mut(&account)) {
+            machines.remove(&node);
+        }
+        if let Some(account) = after {
+            self.machines.entry(account).or_default().insert(node);
+        }
+        self.machines.retain(|account, machines| Some(*account) != before || !machines.is_empty());
+    }
+
+    fn note_block(&mut self, one: AccountId, other: AccountId) {
+        let is_blocked = self.is_blocked(one, other);
+        for (by, of) in [(one, other), (other, one)] {
+            let others = self.blocks.entry(by).or_default();
+            if is_blocked {
+                others.insert(of);
+            } else {
+                others.remove(&of);
+            }
+            if others.is_empty() {
+                self.blocks.remove(&by);
+            }
+        }
+    }
+
+    /// What a machine asks for its work with a model; `None`: nothing.
+    pub fn ask(&self, node: NodeId, model: ModelDigest) -> Option<Price> {
+        self.asks.get(&(node, model)).copied()
+    }
+
+    /// Whether anybody asks anything.
+    pub fn has_asks(&self) -> bool {
+        !self.asks.is_empty()
+    }
+
+    /// Who earns and spends for a machine.
+    pub fn account_of(&self, node: NodeId) -> AccountId {
+        self.member(node).map_or(node.into(), |member| member.account_of(node))
+    }
+
+    /// The machines of an account.
+    pub fn machines_of(&self, account: AccountId) -> Vec<NodeId> {
+        let own = NodeId::from(account);
+        let linked = self.machines.get(&account).into_iter().flatten().copied();
+        let is_own = self.member(own).is_some_and(|member| member.account_of(own) == account);
+        linked.filter(|node| *node != own).chain(is_own.then_some(own)).collect()
+    }
+
+    /// Accounts that this one has nothing to do with, whichever of both said so.
+    pub fn blocked_of(&self, account: AccountId) -> impl Iterator<Item = AccountId> {
+        self.blocks.get(&account).into_iter().flatten().copied()
     }
 
     /// The state, to be forked, proven from, and kept.
@@ -229,6 +314,12 @@ impl Registry {
     pub fn models(&self) -> &[ModelEntry] {
         self.models.all()
     }
+}
+
+/// Two ids, one behind the other.
+fn pair(ids: &[u8]) -> Option<([u8; 32], [u8; 32])> {
+    let (one, other) = ids.split_at_checked(32)?;
+    Some((one.try_into().ok()?, other.try_into().ok()?))
 }
 
 fn refresh<I: Ord + Copy, R: Record>(

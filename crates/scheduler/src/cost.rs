@@ -36,6 +36,11 @@
 //! least, to idle machines of any speed, and leaves the fast ones to what is long.
 //!
 //! > cost = weight · T + others + F · (−ln P(stays T)) + F · (1 − s)/s + price
+//!
+//! **Price.** What the task costs at the node's ask, in micro-credits, counts [`Rule::price_ms_per_micro`] each, and all
+//! of it together [`PRICE_MS_MAX`] at most: a price makes a node come later, and it never counts for more than a minute
+//! of waiting, so that no ask, however absurd, hides how slow the others are. Who wants to pay less sets a ceiling, which
+//! is a gate.
 
 use crate::{LiveNode, LiveWorker, Now, Task};
 use trust::survival::AtAge;
@@ -100,6 +105,8 @@ impl From<&Task<'_>> for Sizes {
 
 /// Longest time that is told apart from for ever: about 50 days.
 const TIME_MS_MAX: f64 = u32::MAX as f64;
+/// The most that a price can count, in milliseconds.
+pub const PRICE_MS_MAX: f64 = 60_000.0;
 /// The least weight of a task's own time: nobody is left to wait for nothing.
 const WEIGHT_MIN: f64 = 0.3;
 /// Below this, the chance of success is not told apart: a node there is ejected.
@@ -138,7 +145,8 @@ impl Rule {
             answers_ahead: tasks.checked_sub(slots).map_or(0.0, |queued| (queued + 1) as f64 / slots as f64),
             begin_ms: f64::from(worker.load_ms) + f64::from(node.rtt_us) / 1000.0,
             failures: (1.0 - success) / success,
-            price_ms: self.price_ms_per_micro * f64::from(worker.price_micro) / 1000.0,
+            prompt_price_ms: self.price_ms_per_micro * worker.price.prompt_micro as f64 / 1000.0,
+            output_price_ms: self.price_ms_per_micro * worker.price.output_micro as f64 / 1000.0,
         }
     }
 }
@@ -170,7 +178,8 @@ pub(crate) struct Outlook {
     // For each success.
     failures: f64,
     // For one token.
-    price_ms: f64,
+    prompt_price_ms: f64,
+    output_price_ms: f64,
 }
 
 /// Times of a task, as far as they do not depend on whether the node stays.
@@ -183,6 +192,11 @@ pub(crate) struct Times {
 }
 
 impl Outlook {
+    /// The same for one who pays nothing there.
+    pub(crate) fn free(self) -> Self {
+        Self { prompt_price_ms: 0.0, output_price_ms: 0.0, ..self }
+    }
+
     /// `hazard`: the node's, at the age of its session now.
     pub(crate) fn estimate(&self, task: &Weighed, hazard: &AtAge) -> Estimate {
         let times = self.times(task);
@@ -216,7 +230,8 @@ impl Outlook {
 
     fn cost_us(&self, task: &Weighed, times: &Times, departures: f64) -> u64 {
         let failure_ms = task.pause_ms * (departures + self.failures);
-        let price_ms = self.price_ms * (task.prompt + task.answer);
+        let price_ms = self.prompt_price_ms * task.prompt + self.output_price_ms * task.answer;
+        let price_ms = price_ms.min(PRICE_MS_MAX);
         let own_ms = task.weight * times.time_ms;
         let cost_ms = (own_ms + task.others * times.taken_ms + failure_ms + price_ms).min(TIME_MS_MAX);
         (cost_ms * 1000.0) as u64

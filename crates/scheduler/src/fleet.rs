@@ -32,6 +32,8 @@ use std::collections::HashMap;
 
 /// Nodes whose exact cost is computed for one decision: the best of the task's class.
 const LOOKED_AT: usize = 24;
+/// Nodes whose gates are looked at for one decision: more than that ask too much, or are passed over.
+const SCANNED_MAX: usize = 4_096;
 /// Tries to draw a node by its number alone.
 const SAMPLE_DRAWS: u64 = 32;
 /// Held nodes of one kind that are looked at for a refusal.
@@ -291,8 +293,8 @@ impl Fleet {
         let keys = set.from(middle).take_while(is_equal);
         let keys = keys.chain(set.iter().take_while(move |key| *key < middle)).chain(set.iter().skip_while(is_equal));
         // Nodes are passed over for being excluded, of which there are few, or for what time has changed, which is put
-        // right by `tick`.
-        for key in keys {
+        // right by `tick`; or for their price, which is why the number is bounded.
+        for key in keys.take(SCANNED_MAX) {
             if found.len() >= LOOKED_AT {
                 break;
             }

@@ -1,7 +1,12 @@
 //! Gates: a named reason for every node that gets no work (promise P10).
 
 use crate::{LiveNode, LiveWorker, Now, Presence, Task};
-use protocol::{grant::Locality, hold::Hold, ids::ModelDigest};
+use protocol::{
+    grant::Locality,
+    hold::Hold,
+    ids::ModelDigest,
+    market::{self, Price},
+};
 
 /// When to look again where places are taken or workers load, in milliseconds: about one short answer.
 pub(crate) const SOON_MS: u64 = 1_000;
@@ -23,8 +28,22 @@ pub fn gate(node: &LiveNode, model: ModelDigest, task: &Task<'_>, now: Now) -> O
     match node.worker(model) {
         None => Some(without_worker(node)),
         Some(worker) if worker.hold.is_none() && worker.tier < policy.tier_min => Some(Hold::BelowTier),
-        Some(worker) => worker_standing(node, worker, now),
+        Some(worker) => worker_standing(node, worker, now).or_else(|| too_dear(node, worker, task)),
     }
+}
+
+/// Why a worker that has a place costs more than the client gives, or has.
+fn too_dear(node: &LiveNode, worker: &LiveWorker, task: &Task<'_>) -> Option<Hold> {
+    if worker.price == Price::default() || task.own.contains(&node.node) {
+        return None;
+    }
+    let request = task.request;
+    if request.price_max.is_some_and(|max| !worker.price.is_within(max)) {
+        return Some(Hold::AboveCeiling);
+    }
+    let needed_micro = market::amount_micro(worker.price, request.prompt_bucket_bytes, request.answer_bucket_tokens);
+    let available_micro = task.funds_micro.filter(|available| *available < needed_micro)?;
+    Some(Hold::Unfunded { needed_micro, available_micro })
 }
 
 /// Why `node` would get no task at all, if so, for whoever asks how it stands.
@@ -88,6 +107,7 @@ pub(crate) fn distance(hold: &Hold) -> u8 {
         Hold::Ejected { .. } | Hold::Probation => 3,
         Hold::BelowTier | Hold::OutsideLocality | Hold::OtherModel => 4,
         Hold::OutsideRegions { .. } | Hold::ModelNotAllowed | Hold::ProgramNotAllowed => 4,
+        Hold::AboveCeiling | Hold::Unfunded { .. } | Hold::Blocked => 4,
         // `Left`, and whatever comes later.
         _ => 5,
     }

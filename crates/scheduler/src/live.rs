@@ -6,6 +6,7 @@ use protocol::{
     hold::Hold,
     ids::{ModelDigest, NodeId},
     limits::CLOCK_SKEW_MS_MAX,
+    market::Price,
 };
 use trust::{observations::Rates, score::Attestation, survival::Hazard};
 
@@ -90,8 +91,8 @@ pub struct LiveWorker {
     pub rates: Rates,
     /// Until it could begin, where the model is not loaded, in milliseconds; 0: it is.
     pub load_ms: u32,
-    /// What it asks for 1,000 tokens, in micro-credits.
-    pub price_micro: u32,
+    /// What it asks.
+    pub price: Price,
     /// What the orchestrator has against it.
     pub hold: Option<Hold>,
 }
@@ -163,7 +164,7 @@ impl LiveWorker {
             reserved_until_steady_ms: 0,
             rates: Rates::sceptical(model_bytes),
             load_ms: 0,
-            price_micro: 0,
+            price: Price::default(),
             hold: None,
         }
     }

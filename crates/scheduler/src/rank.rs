@@ -69,6 +69,7 @@ pub(crate) fn order<'l>(
     // Only the first of them, in order.
     let mut ranked: Vec<Candidate<'_>> = Vec::with_capacity(AS_GOOD_MAX + 1);
     for (node, outlook) in nodes {
+        let outlook = if task.own.contains(&node.node) { outlook.free() } else { *outlook };
         let estimate = outlook.estimate(&weighed, &node.hazard.at_age(node.session_age_ms(now)));
         let candidate = Candidate { node, estimate, is_doubted: node.is_doubted(now) };
         // The index names the better ones first: most go to the end.

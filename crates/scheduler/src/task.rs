@@ -28,6 +28,10 @@ pub struct Task<'a> {
     pub priority: Priority,
     /// Why it is asked.
     pub purpose: Purpose,
+    /// Nodes that ask nothing of this client: they belong to the same account.
+    pub own: &'a [NodeId],
+    /// What the client's account can hold for it, in micro-credits; `None`: it does not matter.
+    pub funds_micro: Option<u64>,
 }
 
 impl<'a> Task<'a> {
@@ -47,6 +51,8 @@ impl<'a> Task<'a> {
             answer_tokens: answer,
             priority: request.priority,
             purpose: request.purpose,
+            own: &[],
+            funds_micro: None,
         }
     }
 }

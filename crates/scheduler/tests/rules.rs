@@ -2,11 +2,15 @@
 
 use proptest::{collection::vec, prelude::*};
 use protocol::{
+    grant::{MatchRequest, ModelRef},
     hold::Hold,
-    ids::{ModelDigest, NodeId},
+    ids::{ModelDigest, NodeId, TaskId},
+    market::{PRICE_MICRO_MAX, Price, amount_micro},
 };
 use scheduler::{
-    Budget, Ended, LiveNode, LiveWorker, Now, Record, Rule, Sizes,
+    Budget, Ended, LiveNode, LiveWorker, Now, Record, Rule, Sizes, Task,
+    cost::PRICE_MS_MAX,
+    gate,
     record::{PROBATION_CANARIES, TRIES_TO_RETURN, USER_FAILURES_MAX},
 };
 use trust::{observations::Rates, score::Attestation};
@@ -22,14 +26,14 @@ fn node() -> impl Strategy<Value = LiveNode> {
     let life = (0u32..2_000_000, 1u32..20_000, 1u32..60_000, 0u64..=NOW.steady_ms, vec(any::<bool>(), 0..5));
     (rates, load, life).prop_map(|(rates, (slots, active_tasks, load_ms, price_micro), life)| {
         let mut live = LiveNode::new(NodeId([1; 32]), NOW);
+        let price = Price { prompt_micro: u64::from(price_micro), output_micro: 2 * u64::from(price_micro) };
         live.rtt_us = life.0;
         (live.hazard.departures_milli, live.hazard.exposure_milli) = (life.1, life.2);
         live.session_since_steady_ms = life.3;
         for well in life.4 {
             live.records.get_mut(MODEL).ended(if well { Ended::Completed } else { Ended::Failed }, NOW.steady_ms);
         }
-        live.workers =
-            vec![LiveWorker { rates, active_tasks, load_ms, price_micro, ..LiveWorker::new(MODEL, slots, 1) }];
+        live.workers = vec![LiveWorker { rates, active_tasks, load_ms, price, ..LiveWorker::new(MODEL, slots, 1) }];
         live
     })
 }
@@ -57,7 +61,7 @@ proptest! {
         }
         prop_assert!(not_more(better(&|live| live.workers[0].active_tasks /= 2)));
         prop_assert!(not_more(better(&|live| live.workers[0].load_ms = live.workers[0].load_ms.saturating_sub(more))));
-        prop_assert!(not_more(better(&|live| live.workers[0].price_micro /= 2)));
+        prop_assert!(not_more(better(&|live| live.workers[0].price.output_micro /= 2)));
         prop_assert!(not_more(better(&|live| live.hazard.departures_milli /= 2)));
         prop_assert!(not_more(better(&|live| live.hazard.exposure_milli += more)));
         prop_assert!(not_more(better(&|live| live.session_since_steady_ms /= 2)));
@@ -210,4 +214,52 @@ fn a_stream_more_slows_everyone_so_a_slower_idle_machine_can_be_better() {
     let cost = |live: &LiveNode| Rule::default().estimate(live, &live.workers[0], sizes, NOW).cost_us;
     assert!(cost(&node(40_000, 0)) < cost(&node(20_000, 0)));
     assert!(cost(&node(40_000, 2)) > cost(&node(20_000, 0)));
+}
+
+#[test]
+fn what_is_too_dear_is_named_and_ones_own_machines_are_not() {
+    let price = Price { prompt_micro: 1_000, output_micro: 2_000 };
+    let mut live = LiveNode::new(NodeId([1; 32]), NOW);
+    live.silent_from_steady_ms = NOW.steady_ms + 1;
+    live.attestation = Attestation::Vouched;
+    live.workers = vec![LiveWorker { price, ..LiveWorker::new(MODEL, 1, 1) }];
+    let mut request = MatchRequest::new(TaskId([0; 16]), ModelRef::Digest(MODEL), 1_024, 128);
+    let client = NodeId([9; 32]);
+    let needed_micro = amount_micro(price, 1_024, 128);
+    let held = |request: &MatchRequest, own: &[NodeId], funds_micro| {
+        gate(&live, MODEL, &Task { own, funds_micro, ..Task::new(client, request) }, NOW)
+    };
+    assert_eq!(held(&request, &[], None), None);
+    assert_eq!(held(&request, &[], Some(needed_micro)), None);
+    let available_micro = needed_micro - 1;
+    let unfunded = Some(Hold::Unfunded { needed_micro, available_micro });
+    assert_eq!(held(&request, &[], Some(available_micro)), unfunded);
+    assert_eq!(held(&request, &[live.node], Some(0)), None, "machines of one account ask each other nothing");
+    request.price_max = Some(price);
+    assert_eq!(held(&request, &[], None), None);
+    request.price_max = Some(Price { output_micro: 1_999, ..price });
+    assert_eq!(held(&request, &[], None), Some(Hold::AboveCeiling));
+    assert_eq!(held(&request, &[live.node], None), None);
+    live.workers[0].price = Price::default();
+    assert_eq!(gate(&live, MODEL, &Task { funds_micro: Some(0), ..Task::new(client, &request) }, NOW), None);
+}
+
+#[test]
+fn no_price_counts_for_more_than_a_minute() {
+    let live = |price| {
+        let mut live = LiveNode::new(NodeId([1; 32]), NOW);
+        live.workers = vec![LiveWorker { price, ..LiveWorker::new(MODEL, 1, 1) }];
+        live
+    };
+    let sizes = Sizes { prompt_tokens: 1_000, answer_tokens: 1_000 };
+    let cost_us = |price| {
+        let live = live(price);
+        Rule::default().estimate(&live, &live.workers[0], sizes, NOW).cost_us
+    };
+    let free = cost_us(Price::default());
+    let of = |micro| cost_us(Price { prompt_micro: 0, output_micro: micro }) - free;
+    // A tenth of a millisecond for each micro-credit.
+    assert!((99_000..=101_000).contains(&of(1_000)), "{}", of(1_000));
+    let most_us = (PRICE_MS_MAX * 1_000.0) as u64;
+    assert!((most_us - 1_000..=most_us + 1_000).contains(&of(PRICE_MICRO_MAX)), "{}", of(PRICE_MICRO_MAX));
 }

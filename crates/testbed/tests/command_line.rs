@@ -105,6 +105,10 @@ async fn every_json_output_fits_its_schema() {
     let ended = fits("pool-change", &["pool", "revoke", invite["id"].as_str().expect("an id")]);
     assert_eq!(ended["changes"], 1);
     assert_eq!(fits("pool-measurements", &["pool", "measurement", "ls"]), serde_json::json!([]));
+    let balance = fits("credits-balance", &["credits", "balance"]);
+    assert_eq!(balance["accounts"][0]["of"], "account");
+    fits("credits-history", &["credits", "history"]);
+    fits("credits-statement", &["credits", "statement"]);
     assert_fits("models-ls", &gateway.home.run(&["models", "ls", "--json"]).stdout);
     let doctor = assert_fits("doctor", &node.home.run(&["doctor", "--json"]).stdout);
     let sandbox = doctor["checks"].as_array().expect("checks").iter().find(|check| check["name"] == "sandbox");

@@ -9,7 +9,7 @@
 //! let (orchestrator, node, client) = (MachineKey::generate(), MachineKey::generate(), MachineKey::generate());
 //! let granted = Permit {
 //!     pool: PoolId([1; 32]), task: TaskId::random(), client: client.id(), node: node.id(),
-//!     model: ModelDigest([2; 32]), expires_unix_ms: 10_000,
+//!     model: ModelDigest([2; 32]), expires_unix_ms: 10_000, price: None,
 //! };
 //! let signed = orchestrator.sign(&granted);
 //!

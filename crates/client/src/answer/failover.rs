@@ -159,6 +159,7 @@ impl Failover {
             &self.question.options,
         );
         request.purpose = purpose;
+        request.price_max = self.shared.demands.own.price_max;
         request.exclude = self.failed.clone();
         if let Some(node) = self.current.as_ref().and_then(Lane::node) {
             matching::exclude(&mut request.exclude, node);

@@ -272,7 +272,8 @@ impl Lane {
         let attempt = Attempt::begin(self.shared.notices.clone(), id, node, self.resumed_tokens);
         let (caller, task) = (self.shared.caller.clone(), Arc::clone(&self.task));
         let model = self.model.expect("a grant has set it");
-        let source = Box::pin(async move { caller.start(&candidate, id, model, &task).await });
+        let sizes = (self.request.prompt_bucket_bytes, self.request.answer_bucket_tokens);
+        let source = Box::pin(async move { caller.start_sized(&candidate, id, model, &task, sizes).await });
         Starting { attempt, expected, source }
     }
 

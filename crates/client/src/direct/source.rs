@@ -1,6 +1,7 @@
 //! The answer of one node, frame by frame.
 
 use super::SILENCE_TIME_MAX;
+use crate::purse::{Reading, Till};
 use protocol::{
     limits,
     link::End,
@@ -10,20 +11,21 @@ use protocol::{
 };
 use std::collections::VecDeque;
 use tokio::time::timeout;
-use transport::{Boxed, ReceiveError, Receiver, Sender};
+use transport::{Boxed, Receiver, Sender};
 
 /// A task that a worker has taken, and its answer as it comes. Dropping it cancels the task.
 pub struct Source {
-    // Kept to the end: dropping it unfinished cancels.
-    sender: Sender,
+    // Kept to the end: dropping it unfinished cancels. Where the node is paid, its till has it.
+    sender: Option<Sender>,
+    till: Option<Till>,
+    // Nothing follows.
+    ended: bool,
     opener: FrameOpener,
     // Frames of one message that are still sealed.
     sealed: VecDeque<Vec<u8>>,
     // Owns the receiver and survives that nobody waits for it: a message that is half read is not lost.
-    reading: Option<Boxed<'static, (Receiver, Received)>>,
+    reading: Option<Reading>,
 }
-
-type Received = Result<Option<Reply>, ReceiveError>;
 
 /// What came from a node.
 pub(crate) enum Sign {
@@ -97,7 +99,13 @@ impl SourceError {
 
 impl Source {
     pub(super) fn new(sender: Sender, receiver: Receiver, opener: FrameOpener) -> Self {
-        Self { sender, opener, sealed: VecDeque::new(), reading: Some(read(receiver)) }
+        let (sealed, reading) = (VecDeque::new(), Some(read(receiver)));
+        Self { sender: Some(sender), till: None, ended: false, opener, sealed, reading }
+    }
+
+    pub(super) fn paid(till: Till, receiver: Receiver, opener: FrameOpener) -> Self {
+        let (sealed, reading) = (VecDeque::new(), Some(read(receiver)));
+        Self { sender: None, till: Some(till), ended: false, opener, sealed, reading }
     }
 
     /// The next frame; `None` when the answer is whole. A node that gives no sign of life for
@@ -119,8 +127,11 @@ impl Source {
     pub(crate) async fn sign(&mut self) -> Result<Sign, SourceError> {
         let sign = self.next_sign().await;
         if sign.is_err() {
-            // Nothing can follow: stop listening at once.
-            self.reading = None;
+            // Nothing can follow: stop listening at once, but to what is due.
+            self.ended = true;
+            if self.till.is_none() {
+                self.reading = None;
+            }
             self.sealed.clear();
         }
         sign
@@ -129,9 +140,13 @@ impl Source {
     async fn next_sign(&mut self) -> Result<Sign, SourceError> {
         loop {
             if let Some(sealed) = self.sealed.pop_front() {
-                return self.opener.open(&sealed).map(Sign::Frame).map_err(SourceError::Corrupt);
+                let frame = self.opener.open(&sealed).map_err(SourceError::Corrupt)?;
+                if let Some(till) = &mut self.till {
+                    till.note(&frame);
+                }
+                return Ok(Sign::Frame(frame));
             }
-            let Some(reading) = &mut self.reading else {
+            let Some(reading) = self.reading.as_mut().filter(|_| !self.ended) else {
                 let ended = SourceError::Lost("the answer has broken off before".to_owned());
                 return if self.opener.is_complete() { Ok(Sign::Finished) } else { Err(ended) };
             };
@@ -150,18 +165,32 @@ impl Source {
                     return Ok(Sign::Alive);
                 }
                 Ok(Some(Reply::Finished)) if self.opener.is_complete() => {
-                    self.sender.finish();
+                    if let Some(sender) = &mut self.sender {
+                        sender.finish();
+                    }
+                    self.ends(receiver);
                     return Ok(Sign::Finished);
                 }
-                Ok(Some(Reply::Finished)) => return Err(SourceError::Unfinished),
-                Ok(Some(Reply::Refused(refused))) => return Err(SourceError::Refused(refused)),
-                Ok(Some(Reply::HandedBack)) => return Err(SourceError::HandedBack),
-                Ok(Some(Reply::WorkerLost)) => return Err(SourceError::WorkerLost),
-                Ok(Some(Reply::Accepted)) => return Err(SourceError::OutOfTurn),
+                Ok(Some(last)) => {
+                    self.ends(receiver);
+                    return Err(match last {
+                        Reply::Finished => SourceError::Unfinished,
+                        Reply::Refused(refused) => SourceError::Refused(refused),
+                        Reply::HandedBack => SourceError::HandedBack,
+                        Reply::WorkerLost => SourceError::WorkerLost,
+                        _ => SourceError::OutOfTurn,
+                    });
+                }
                 Ok(None) => return Err(SourceError::Lost("the node ended the stream".to_owned())),
                 Err(error) => return Err(SourceError::Lost(error.to_string())),
             }
         }
+    }
+
+    /// Nothing of the answer follows; what is due may.
+    fn ends(&mut self, receiver: Receiver) {
+        self.ended = true;
+        self.reading = self.till.is_some().then(|| read(receiver));
     }
 
     /// Hears the node out after the final frame: its place is free then.
@@ -169,11 +198,21 @@ impl Source {
         let rest = async { while let Ok(Sign::Alive | Sign::Frame(_)) = self.sign().await {} };
         // The answer is whole: a node that says no more, or too much, spoils nothing.
         let _ = timeout(SILENCE_TIME_MAX, rest).await;
-        self.sender.finish();
+        if let Some(sender) = &mut self.sender {
+            sender.finish();
+        }
     }
 }
 
-fn read(mut receiver: Receiver) -> Boxed<'static, (Receiver, Received)> {
+impl Drop for Source {
+    fn drop(&mut self) {
+        if let Some(till) = self.till.take() {
+            till.settle(self.reading.take());
+        }
+    }
+}
+
+fn read(mut receiver: Receiver) -> Reading {
     Box::pin(async move {
         let received = receiver.message(limits::STREAM_MESSAGE_BYTES_MAX).await;
         (receiver, received)

@@ -106,7 +106,8 @@ impl Agreed {
     /// A candidate that nothing is wrong with, granted by the first of the committee.
     pub(crate) fn candidate(&self, node: &MachineKey, client: NodeId, task: TaskId, model: ModelDigest) -> Candidate {
         let expires_unix_ms = self.unix_ms + limits::PERMIT_LIFETIME_MS;
-        let permit = Permit { pool: self.pool(), task, client, node: node.id(), model, expires_unix_ms };
+        let price = self.registry.ask(node.id(), model);
+        let permit = Permit { pool: self.pool(), task, client, node: node.id(), model, expires_unix_ms, price };
         Candidate {
             node: node.id(),
             addresses: vec!["127.0.0.1:4000".parse().unwrap()],

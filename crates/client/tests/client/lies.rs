@@ -351,6 +351,8 @@ fn a_permit_is_an_orchestrators_for_this_task() {
     assert_eq!(other(Permit { task: TaskId([0; 16]), ..honest.clone() }), Some(CandidateError::OtherPermit("task")));
     assert_eq!(other(Permit { client: id, ..honest.clone() }), Some(CandidateError::OtherPermit("client")));
     assert_eq!(other(Permit { node: id, ..honest.clone() }), Some(CandidateError::OtherPermit("node")));
+    let price = Some(Price { prompt_micro: 0, output_micro: 1 });
+    assert_eq!(other(Permit { price, ..honest.clone() }), Some(CandidateError::OtherPermit("price")));
     assert_eq!(other(Permit { model: ModelDigest([0; 32]), ..honest }), Some(CandidateError::OtherPermit("model")));
     // Any member of the committee may give one.
     let mut candidate = world.candidate();

@@ -5,10 +5,12 @@
 mod agreed;
 mod audits;
 mod believing;
+mod exports;
 mod failover;
 mod hedging;
 mod lies;
 mod orchestrator;
+mod paying;
 mod reading;
 mod script;
 mod starting;

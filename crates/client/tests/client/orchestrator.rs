@@ -13,9 +13,11 @@ use protocol::{
     ids::{NodeId, TaskId},
     limits::{self, LINK_MESSAGE_BYTES_MAX},
     link::{self, Answer, End, Hello, HelloReply, Outcome, Question, Welcome},
+    statement::{About, LedgerAnswer},
     ticket::{OrchestratorAddress, Ticket},
     witness::{Lineage, Proofs},
 };
+use registry::keys;
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard},
@@ -184,13 +186,16 @@ impl StubOrchestrator {
                 return Answer::Match(reply);
             }
             Question::Prove { keys } => {
-                let agreed = self.agreed();
-                let proofs = keys.iter().map(|key| agreed.registry.state().prove_bytes(key)).collect();
-                let mut shown = Proofs { anchor: agreed.anchor(), proofs };
-                if let Some(lie) = &state.false_proof {
-                    lie(&mut shown);
-                }
-                return Answer::Proven(Box::new(shown));
+                return Answer::Proven(Box::new(self.proofs(&state, &keys)));
+            }
+            Question::Ledger(question) => {
+                let About::Account(account) = trust::open(&question).unwrap().about else { panic!("{question:?}") };
+                let keys = [
+                    keys::account(account).as_bytes().to_vec(),
+                    keys::totals().as_bytes().to_vec(),
+                    keys::policy().as_bytes().to_vec(),
+                ];
+                return Answer::Ledger(Box::new(LedgerAnswer::Account(Box::new(self.proofs(&state, &keys)))));
             }
             Question::List { what, after } => return Answer::Listed(self.agreed().registry.list(what, after, 1)),
             Question::Outcome(outcome) => state.outcomes.push(outcome),
@@ -199,6 +204,16 @@ impl StubOrchestrator {
             question => panic!("{question:?}"),
         }
         Answer::Noted
+    }
+
+    fn proofs(&self, state: &State, keys: &[Vec<u8>]) -> Proofs {
+        let agreed = self.agreed();
+        let proofs = keys.iter().map(|key| agreed.registry.state().prove_bytes(key)).collect();
+        let mut shown = Proofs { anchor: agreed.anchor(), proofs };
+        if let Some(lie) = &state.false_proof {
+            lie(&mut shown);
+        }
+        shown
     }
 
     fn matched(&self, state: &mut State, client: NodeId, request: &MatchRequest) -> MatchReply {
@@ -264,7 +279,9 @@ impl StubOrchestrator {
     fn candidate(&self, client: NodeId, task: TaskId, offer: &Offer, expected: Expected) -> Candidate {
         let expires_unix_ms = unix_ms() + limits::PERMIT_LIFETIME_MS;
         let agreed = self.agreed();
-        let permit = Permit { pool: agreed.pool(), task, client, node: offer.node, model: MODEL, expires_unix_ms };
+        let (pool, node) = (agreed.pool(), offer.node);
+        let price = agreed.registry.ask(node, MODEL);
+        let permit = Permit { pool, task, client, node, model: MODEL, expires_unix_ms, price };
         Candidate {
             node: offer.node,
             addresses: offer.addresses.clone(),

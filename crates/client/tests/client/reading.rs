@@ -83,3 +83,28 @@ async fn a_false_proof_is_not_believed() {
     liar.lock().false_proof = None;
     assert_eq!(within(client.read(&keys::policy())).await, Ok(Some(PoolPolicy::default())));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_balance_is_proven() {
+    let orchestrator = StubOrchestrator::start().await;
+    let node = MachineKey::generate();
+    {
+        let mut agreed = orchestrator.agreed.lock().unwrap();
+        agreed.agree(Fact::PolicySet(PoolPolicy { starter_micro: 5, issue_micro_max: 9, ..PoolPolicy::default() }));
+        agreed.admit(node.id());
+        agreed.agree(Fact::StarterGranted { node: node.id() });
+    }
+    let client = client_of(std::slice::from_ref(&orchestrator)).await;
+    let balance = within(client.balance(node.id().into(), &node)).await.unwrap();
+    let micro = (balance.account.available_micro, balance.totals.issued_micro, balance.policy.starter_micro);
+    assert_eq!(micro, (5, 5, 5));
+    let lies: [FalseProof; 2] = [
+        Arc::new(|shown: &mut Proofs| shown.proofs.swap(0, 1)),
+        Arc::new(|shown: &mut Proofs| shown.proofs.truncate(2)),
+    ];
+    for lie in lies {
+        orchestrator.lock().false_proof = Some(lie);
+        let error = within(client.balance(node.id().into(), &node)).await.unwrap_err();
+        assert!(matches!(error, AskError::NotBelieved { .. }), "{error}");
+    }
+}

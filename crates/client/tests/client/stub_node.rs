@@ -9,9 +9,10 @@ use protocol::{
     ids::{NodeId, TaskId},
     ipc::Rejection,
     limits,
+    market::{Ack, Countersigned, Order, Receipt, ReceiptLine},
     sealing::{FrameSealer, SealedTask, Suite, WorkerKey},
     signed::Signed,
-    stream::{self, Refused, Reply},
+    stream::{self, Payment, Refused, Reply},
     task::{Finish, Frame, Task, TaskError, Usage},
 };
 use std::{
@@ -47,6 +48,8 @@ struct Shared {
     key: MachineKey,
     transport: Transport,
     worker: WorkerKey,
+    /// What it says of its worker, whenever it is asked.
+    granted: Signed<WorkerEvidence>,
     begun: Begun,
     /// Added to every log-probability that it reports of its own tokens.
     lie: Mutex<f32>,
@@ -56,6 +59,8 @@ struct Shared {
     stalled: AtomicUsize,
     /// Tasks that the asker gave up.
     cancelled: (mpsc::UnboundedSender<TaskId>, tokio::sync::Mutex<mpsc::UnboundedReceiver<TaskId>>),
+    /// How it is paid.
+    till: Till,
     /// Tasks that failed before their end because the asker asked for a wrong place.
     wrong: Mutex<Vec<String>>,
 }
@@ -64,20 +69,37 @@ pub(crate) fn unix_ms() -> u64 {
     protocol::time::unix_ms(SystemTime::now())
 }
 
+fn evidence_of(node: NodeId, worker: &WorkerKey) -> WorkerEvidence {
+    let now = unix_ms();
+    WorkerEvidence {
+        node,
+        model: MODEL,
+        measurement: [0; 32],
+        keys: vec![worker.public().clone()],
+        tier: Tier::SelfSigned,
+        issued_unix_ms: now,
+        expires_unix_ms: now + limits::EVIDENCE_LIFETIME_MS,
+    }
+}
+
 impl StubNode {
     pub(crate) async fn start(begun: Begun) -> Self {
         let key = MachineKey::generate();
         let transport = Transport::bind(&key, Listen::Loopback { port: 0 }, &[stream::ALPN]).await.unwrap();
         let (sender, receiver) = mpsc::unbounded_channel();
+        let worker = WorkerKey::generate(Suite::X25519);
+        let granted = key.sign(&evidence_of(key.id(), &worker));
         let shared = Arc::new(Shared {
             key,
             transport,
-            worker: WorkerKey::generate(Suite::X25519),
+            worker,
+            granted,
             begun,
             lie: Mutex::new(0.0),
             release: Notify::new(),
             streams: AtomicUsize::new(0),
             stalled: AtomicUsize::new(0),
+            till: Till::default(),
             cancelled: (sender, tokio::sync::Mutex::new(receiver)),
             wrong: Mutex::default(),
         });
@@ -99,25 +121,42 @@ impl StubNode {
         node
     }
 
+    pub(crate) fn key(&self) -> &MachineKey {
+        &self.shared.key
+    }
+
+    /// What it has receipts for, as soon as every order of its has one.
+    pub(crate) async fn paid(&self) -> Vec<(Order, Receipt)> {
+        loop {
+            let changed = self.shared.till.changed.notified();
+            let paid = self.shared.till.paid.lock().unwrap().clone();
+            if !paid.is_empty() && paid.len() == self.orders() {
+                return paid;
+            }
+            changed.await;
+        }
+    }
+
+    /// Orders that it got.
+    pub(crate) fn orders(&self) -> usize {
+        self.shared.till.orders.load(Ordering::SeqCst)
+    }
+
+    /// What was acknowledged to it: tokens read and generated.
+    pub(crate) fn acks(&self) -> Vec<(u32, u32)> {
+        self.shared.till.acks.lock().unwrap().clone()
+    }
+
     pub(crate) fn id(&self) -> NodeId {
         self.shared.key.id()
     }
 
     pub(crate) fn evidence(&self) -> WorkerEvidence {
-        let now = unix_ms();
-        WorkerEvidence {
-            node: self.id(),
-            model: MODEL,
-            measurement: [0; 32],
-            keys: vec![self.shared.worker.public().clone()],
-            tier: Tier::SelfSigned,
-            issued_unix_ms: now,
-            expires_unix_ms: now + limits::EVIDENCE_LIFETIME_MS,
-        }
+        evidence_of(self.id(), &self.shared.worker)
     }
 
     pub(crate) fn candidate(&self) -> Offer {
-        let evidence = self.shared.key.sign(&self.evidence());
+        let evidence = self.shared.granted.clone();
         Offer { node: self.id(), addresses: self.shared.transport.addresses(), evidence }
     }
 
@@ -172,14 +211,107 @@ impl StubNode {
         assert_eq!((permit.node, permit.client), (self.id(), connection.remote()));
         let sealed = receiver.message::<SealedTask>(limits::STREAM_MESSAGE_BYTES_MAX).await;
         let Ok(Some(sealed)) = sealed else { return };
+        let paid = match permit.price {
+            None => None,
+            Some(price) => match receiver.message::<Payment>(limits::PAYMENT_BYTES_MAX).await {
+                Ok(Some(Payment::Order(signed))) => {
+                    let order = trust::open(&signed).unwrap();
+                    assert_eq!((order.ceiling, order.task, order.node), (price, permit.task, self.id()));
+                    self.shared.till.orders.fetch_add(1, Ordering::SeqCst);
+                    Some((order, signed.digest()))
+                }
+                _ => return,
+            },
+        };
         let (task, sealer) = self.shared.worker.open_task(permit.task, &sealed).unwrap();
         let mut stream =
             Stream { node: self, connection, sender: &mut sender, sealer, id: permit.task, last: Vec::new() };
         // An error: nobody listens any more.
-        if stream.serve(&task).await.is_ok() {
-            sender.finish();
+        let Some((order, digest)) = paid else {
+            if stream.serve(&task).await.is_ok() {
+                sender.finish();
+            }
+            return;
+        };
+        // Whatever becomes of the answer, its asker says in the end how much of it came.
+        let last = {
+            let last = self.last(&mut receiver);
+            tokio::pin!(last);
+            let came = tokio::select! {
+                _ = stream.serve(&task) => None,
+                came = &mut last => Some(came),
+            };
+            match came {
+                Some(came) => came,
+                None => last.await,
+            }
+        };
+        if let Some(ack) = last {
+            self.settle(&mut sender, &mut receiver, (permit.client, order, digest), &ack).await;
         }
     }
+
+    /// Hears acknowledgements up to the last one.
+    async fn last(&self, receiver: &mut Receiver) -> Option<Ack> {
+        loop {
+            let (signed, is_last) = match receiver.message::<Payment>(limits::PAYMENT_BYTES_MAX).await {
+                Ok(Some(Payment::Ack(ack))) => (ack, false),
+                Ok(Some(Payment::Last(ack))) => (ack, true),
+                other => {
+                    assert!(!matches!(other, Ok(Some(_))), "{other:?}");
+                    return None;
+                }
+            };
+            let ack = trust::open(&signed).unwrap();
+            self.shared.till.acks.lock().unwrap().push((ack.prompt_tokens, ack.output_tokens));
+            if is_last {
+                return Some(ack);
+            }
+        }
+    }
+
+    async fn settle(
+        &self,
+        sender: &mut Sender,
+        receiver: &mut Receiver,
+        (client, order, digest): (NodeId, Order, [u8; 32]),
+        ack: &Ack,
+    ) {
+        let line = ReceiptLine {
+            task: ack.task,
+            order: digest,
+            model: MODEL,
+            prompt_tokens: ack.prompt_tokens,
+            output_tokens: ack.output_tokens,
+            price: ack.price,
+            evidence: trust::evidence::digest(&self.shared.granted),
+            started_unix_ms: 1,
+            ended_unix_ms: 2,
+        };
+        let receipt = Receipt { pool: ack.pool, client, node: self.id(), lines: vec![line] };
+        let receipt = self.shared.key.sign(&receipt);
+        if sender.message(&Reply::Due(receipt.clone()), limits::STREAM_MESSAGE_BYTES_MAX).await.is_err() {
+            return;
+        }
+        let Ok(Some(Payment::Countersigned(countersignature))) =
+            receiver.message::<Payment>(limits::PAYMENT_BYTES_MAX).await
+        else {
+            return;
+        };
+        let receipt = Countersigned { receipt, countersignature }.open(&trust::Strict).expect("both have signed");
+        self.shared.till.paid.lock().unwrap().push((order, receipt));
+        self.shared.till.changed.notify_waiters();
+        sender.finish();
+    }
+}
+
+/// What a node is paid.
+#[derive(Default)]
+struct Till {
+    orders: AtomicUsize,
+    acks: Mutex<Vec<(u32, u32)>>,
+    paid: Mutex<Vec<(Order, Receipt)>>,
+    changed: Notify,
 }
 
 struct Stream<'a> {

@@ -2,6 +2,7 @@
 
 use super::{Chain, FAULTS_MAX, forks::Unreached};
 use crate::{
+    body,
     execution::Executed,
     latest::{Happened, Latest},
     locks::{locked, written},
@@ -11,7 +12,9 @@ use consensus::{Application, Block, Fault, Verdict, Work};
 use protocol::{
     header::{Anchor, Committee},
     limits,
+    market::Countersigned,
 };
+use registry::{Event, Fact};
 use std::sync::{Arc, atomic::Ordering};
 use tokio::sync::Notify;
 
@@ -111,8 +114,9 @@ impl Application for Chain {
         {
             return self.fail(format!("the committees cannot be written: {error}"));
         }
+        let receipts = receipts(&block, &executed);
         locked(&self.forks).advance(block, Arc::clone(&executed));
-        self.publish(&executed);
+        self.publish(&executed, receipts);
     }
 
     fn certified(&self, anchor: Anchor) {
@@ -144,9 +148,20 @@ impl Application for Chain {
     }
 }
 
+/// The receipts in a block by which anything was paid.
+fn receipts(block: &Block, executed: &Executed) -> Vec<Countersigned> {
+    let mut events = executed.steps.iter().flat_map(|step| &step.events);
+    if !events.any(|event| matches!(event, Event::Settled { .. })) {
+        return Vec::new();
+    }
+    let bundles = body::decode(block.body()).unwrap_or_default();
+    let facts = bundles.iter().filter_map(|signed| signed.decode_unverified().ok()).flat_map(|bundle| bundle.facts);
+    facts.filter_map(|fact| if let Fact::Settled(receipt) = fact { Some(receipt) } else { None }).collect()
+}
+
 impl Chain {
     /// Shows everybody the state after a block that is final. Who waits for a bundle in it sees it there.
-    fn publish(&self, executed: &Executed) {
+    fn publish(&self, executed: &Executed, receipts: Vec<Countersigned>) {
         let mut registry = written(&self.registry);
         let mut events = Vec::new();
         for step in &executed.steps {
@@ -157,7 +172,7 @@ impl Chain {
         let anchor = self.newest().anchor.clone();
         self.show(Latest { header: header.clone(), state: executed.state.clone(), anchor });
         if !events.is_empty() {
-            let happened = Happened { height: header.height, unix_ms: header.unix_ms, events };
+            let happened = Happened { height: header.height, unix_ms: header.unix_ms, events, receipts };
             // Nobody may listen.
             let _ = self.events.send(Arc::new(happened));
         }

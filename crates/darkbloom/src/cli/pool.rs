@@ -1,8 +1,14 @@
 //! `darkbloom pool …`.
 
 use super::NetworkArguments;
+use crate::amount::{Amount, AmountError};
 use clap::{Args, Subcommand, ValueEnum};
-use protocol::{founding::Seat, ids::AccountId, pool::Label, ticket::Ticket};
+use protocol::{
+    founding::Seat,
+    ids::{AccountId, PoolId},
+    pool::Label,
+    ticket::Ticket,
+};
 use std::{path::PathBuf, time::Duration};
 
 #[derive(Debug, Subcommand)]
@@ -41,6 +47,10 @@ pub enum PoolCommand {
     Committee(CommitteeCommand),
     /// End the ticket that everybody shares, so that only invites admit
     CloseTicket(AccessArguments),
+    /// Write what was paid in the pool as a file that proves itself; for its owner, administrators and auditors
+    AuditExport(AuditExportArguments),
+    /// Verify such a file, offline
+    VerifyExport(VerifyExportArguments),
 }
 
 #[derive(Debug, Args)]
@@ -207,14 +217,14 @@ pub struct PolicyArguments {
     /// Who joins waits for `darkbloom pool approve`
     #[arg(long, value_name = "true|false", num_args = 0..=1, default_missing_value = "true")]
     pub approval: Option<bool>,
-    /// Micro-credits of an account whose first machine joins
-    #[arg(long, value_name = "N")]
-    pub starter: Option<u64>,
-    /// Micro-credits that the pool gives to all accounts together
-    #[arg(long, value_name = "N")]
-    pub issue: Option<u64>,
-    /// Micro-credits that one account may hold for tasks on one day; `unlimited`: what it has
-    #[arg(long, value_name = "N|unlimited", value_parser = parse_day)]
+    /// Credits that each account begins with
+    #[arg(long, value_name = "CREDITS")]
+    pub starter: Option<Amount>,
+    /// Credits that the pool gives to all accounts together
+    #[arg(long, value_name = "CREDITS")]
+    pub issue: Option<Amount>,
+    /// Credits that one account may hold for tasks on one day; `unlimited`: what it has
+    #[arg(long, value_name = "CREDITS|unlimited", value_parser = parse_day)]
     pub day: Option<DayLimit>,
     #[command(flatten)]
     pub access: AccessArguments,
@@ -222,7 +232,7 @@ pub struct PolicyArguments {
 
 /// What one account may hold on one day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DayLimit(pub Option<u64>);
+pub struct DayLimit(pub Option<Amount>);
 
 #[derive(Debug, Subcommand)]
 pub enum MeasurementCommand {
@@ -269,6 +279,31 @@ pub struct CommitteeRemoveArguments {
     pub access: AccessArguments,
 }
 
+#[derive(Debug, Args)]
+pub struct AuditExportArguments {
+    /// Where to write it
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// From this time on, such as `2026-11-23T00:00:00Z`
+    #[arg(long, value_name = "TIME")]
+    pub from: Option<jiff::Timestamp>,
+    /// Before this time
+    #[arg(long, value_name = "TIME")]
+    pub to: Option<jiff::Timestamp>,
+    /// The pool's ticket; default: the pool of this home
+    #[arg(long, value_name = "TICKET")]
+    pub join: Option<Ticket>,
+}
+
+#[derive(Debug, Args)]
+pub struct VerifyExportArguments {
+    /// The file
+    pub file: PathBuf,
+    /// The pool's id, as `darkbloom status` shows it
+    #[arg(long, value_name = "ID")]
+    pub pool: PoolId,
+}
+
 fn label(text: &str) -> Result<Label, protocol::pool::LabelError> {
     Label::new(text)
 }
@@ -277,7 +312,7 @@ fn parse_day(text: &str) -> Result<DayLimit, String> {
     if text == "unlimited" {
         return Ok(DayLimit(None));
     }
-    text.parse().map(|micro| DayLimit(Some(micro))).map_err(|_| "a number of micro-credits, or `unlimited`".to_owned())
+    text.parse().map(|amount| DayLimit(Some(amount))).map_err(|error: AmountError| format!("{error}, or `unlimited`"))
 }
 
 /// A number of minutes, hours, days or weeks.
@@ -309,7 +344,7 @@ mod tests {
             assert!(parse_span(text).is_err(), "{text}");
         }
         assert_eq!(parse_day("unlimited"), Ok(DayLimit(None)));
-        assert_eq!(parse_day("5"), Ok(DayLimit(Some(5))));
+        assert_eq!(parse_day("0.5"), Ok(DayLimit(Some(Amount(500_000)))));
         assert!(parse_day("much").is_err());
     }
 }

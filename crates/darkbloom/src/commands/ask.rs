@@ -16,7 +16,7 @@ pub async fn connect(home: &Home, arguments: &AskArguments) -> Result<Pools, Fai
         [] => home.tickets()?,
         given => given.to_vec(),
     };
-    daemon::start_clients(home, KeyRole::Asker, &tickets).await
+    daemon::start_clients(home, KeyRole::Asker, &tickets, arguments.price_max).await
 }
 
 pub fn message(role: &str, content: impl Into<String>) -> Message {

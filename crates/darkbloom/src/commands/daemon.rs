@@ -13,8 +13,7 @@ use client::{AskError, Client, ClientConfig, Pools, verify::OwnPolicy};
 use gateway::{ApiKey, Gateway, GatewayConfig, Limits};
 use node::{Node, NodeConfig, WorkerSettings};
 use orchestrator::{Orchestrator, OrchestratorConfig};
-use owner::ClientSettings;
-use protocol::{hold::Hold, ids::AccountId, link::Denied, ticket::Ticket};
+use protocol::{hold::Hold, ids::AccountId, link::Denied, market::Price, ticket::Ticket};
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -68,6 +67,8 @@ pub async fn start_node(
             memory_bytes_max: lending.memory_bytes_max(),
         },
         holds: lending.holds(home),
+        owed: Some(home.path().join("owed")),
+        credit_micro_max: lending.settings.credit_micro_max,
     };
     let node = Node::start(config).await.map_err(|error| {
         let hint = match &error {
@@ -110,23 +111,39 @@ pub async fn start_client(home: &Home, role: KeyRole, ticket: Ticket) -> Result<
 
 /// As [`start_client`], for one who does something about the error of the pool.
 pub async fn connect(home: &Home, role: KeyRole, ticket: Ticket) -> Result<Result<Client, AskError>, Failure> {
-    let ClientSettings { audit, locality } = home.client_settings()?;
+    connect_within(home, role, ticket, None).await
+}
+
+/// As [`connect`], with another ceiling than the home's.
+async fn connect_within(
+    home: &Home,
+    role: KeyRole,
+    ticket: Ticket,
+    price_max: Option<Price>,
+) -> Result<Result<Client, AskError>, Failure> {
+    let settings = home.client_settings()?;
+    let (audit, price_max) = (settings.audit, price_max.or(settings.price_max()));
     let keep = Some(home.path().join("committees"));
-    let own_policy = OwnPolicy { locality_max: Some(locality), ..OwnPolicy::default() };
+    let own_policy = OwnPolicy { locality_max: Some(settings.locality), price_max, ..OwnPolicy::default() };
     let (household, default) = (home.household()?, ClientConfig::new(home.key(role)?, ticket));
     let config = ClientConfig { audit, keep, household, own_policy, ..default };
     Ok(Client::start(config).await)
 }
 
 /// Clients of several pools, in this order. One that is out of reach does not keep the others from being asked, unless it
-/// is the only one.
-pub async fn start_clients(home: &Home, role: KeyRole, tickets: &[Ticket]) -> Result<Pools, Failure> {
+/// is the only one. The ceiling, where there is one, takes the place of the home's.
+pub async fn start_clients(
+    home: &Home,
+    role: KeyRole,
+    tickets: &[Ticket],
+    price_max: Option<Price>,
+) -> Result<Pools, Failure> {
     let (mut clients, mut failure): (Vec<Client>, Option<Failure>) = (Vec::new(), None);
     for ticket in tickets {
         if clients.iter().any(|client| client.pool() == ticket.pool) {
             continue;
         }
-        match connect(home, role, ticket.clone()).await? {
+        match connect_within(home, role, ticket.clone(), price_max).await? {
             Ok(client) => clients.push(client),
             Err(error) => {
                 if tickets.len() > 1 {

@@ -7,9 +7,11 @@
 //! | `people` | `approve`, `remove`, `label`, `grant`, `revoke-standing` |
 //! | `invites` | `invite`, `invites`, `revoke`, `close-ticket` |
 //! | `policy` | `policy`, `measurement` |
+//! | `audit` | `audit-export`, `verify-export` |
 //! | `committee` | `committee add`, `committee remove` |
 
 mod access;
+pub mod audit;
 mod committee;
 mod founding;
 mod invites;
@@ -36,6 +38,8 @@ pub async fn run(home: &Home, command: PoolCommand) -> Result<ExitCode, Failure>
         PoolCommand::Invites(arguments) => invites::list(home, &arguments).await,
         PoolCommand::Revoke(arguments) => invites::revoke(home, &arguments).await,
         PoolCommand::CloseTicket(arguments) => invites::close_ticket(home, &arguments).await,
+        PoolCommand::AuditExport(arguments) => audit::export(home, &arguments).await,
+        PoolCommand::VerifyExport(arguments) => audit::verify(&arguments),
         PoolCommand::Approve(arguments) => people::approve(home, &arguments).await,
         PoolCommand::Remove(arguments) => people::remove(home, &arguments).await,
         PoolCommand::Label(arguments) => people::label(home, &arguments).await,

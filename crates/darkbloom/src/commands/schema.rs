@@ -7,10 +7,13 @@ use std::process::ExitCode;
 pub fn run(arguments: &SchemaArguments) -> Result<ExitCode, Failure> {
     let fail = |error| Failure::new(format!("cannot write to {}: {error}", arguments.dir.display()));
     std::fs::create_dir_all(&arguments.dir).map_err(fail)?;
-    let schemas: [(&str, Schema); 12] = [
+    let schemas: [(&str, Schema); 15] = [
         ("status", schema_for!(report::Status)),
         ("doctor", schema_for!(report::Doctor)),
         ("run", schema_for!(report::Answer)),
+        ("credits-balance", schema_for!(report::credits::Balances)),
+        ("credits-history", schema_for!(Vec<report::credits::MovementReport>)),
+        ("credits-statement", schema_for!(Vec<report::credits::StatementLine>)),
         ("sim", schema_for!(sim::report::Report)),
         ("pool-show", schema_for!(report::PoolReport)),
         ("pool-policy", schema_for!(report::PolicyReport)),

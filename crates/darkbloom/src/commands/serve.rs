@@ -16,7 +16,8 @@ pub async fn run(home: &Home, arguments: ServeArguments) -> Result<ExitCode, Fai
         [] => home.tickets()?,
         given => given.to_vec(),
     };
-    let client = daemon::start_clients(home, KeyRole::Gateway, &tickets).await?;
+    let price_max = arguments.gateway.price_max;
+    let client = daemon::start_clients(home, KeyRole::Gateway, &tickets, price_max).await?;
     let client_pool = client.clients()[0].pool().to_string();
     let mut parts = Parts { client: Some(client.clone()), ..Parts::default() };
     let result = async {

@@ -44,7 +44,8 @@ async fn serve(
         .orchestrator
         .insert(daemon::start_orchestrator(daemon::orchestrator(home, &arguments.network)?, home).await?);
     let ticket = orchestrator.ticket();
-    let client = daemon::start_clients(home, KeyRole::Gateway, std::slice::from_ref(&ticket)).await?;
+    let (tickets, price_max) = (std::slice::from_ref(&ticket), arguments.gateway.price_max);
+    let client = daemon::start_clients(home, KeyRole::Gateway, tickets, price_max).await?;
     let client = parts.client.insert(client).clone();
     let gateway = daemon::bind_gateway(&arguments.gateway, client).await?;
     let address = *parts.gateway.insert(gateway.local_addr());

@@ -1,6 +1,7 @@
 //! What a pool has agreed on, as `--json` prints it.
 
 use super::rfc3339;
+use crate::amount::Amount;
 use protocol::{
     grant::{Locality, Tier},
     ids::{ModelDigest, NodeId},
@@ -217,7 +218,7 @@ impl PolicyReport {
             Some([]) => "none".to_owned(),
             models => all(models.unwrap_or_default()),
         };
-        let day = self.day_micro_max.map_or_else(|| "unlimited".to_owned(), |micro| micro.to_string());
+        let day = self.day_micro_max.map_or_else(|| "unlimited".to_owned(), |micro| Amount(micro).to_string());
         vec![
             format!("tier      at least {}", self.min_tier),
             format!("locality  {}", self.locality),
@@ -227,8 +228,9 @@ impl PolicyReport {
             format!("programs  {}", if self.measured_only { "allowed ones only" } else { "all" }),
             format!("approval  {}", if self.approval { "needed to join" } else { "not needed" }),
             format!(
-                "credits   starter {}, in all {}, a day {day} (micro-credits)",
-                self.starter_micro, self.issue_micro_max
+                "credits   starter {}, in all {}, a day {day}",
+                Amount(self.starter_micro),
+                Amount(self.issue_micro_max)
             ),
         ]
     }

@@ -1,11 +1,12 @@
 //! A client's link: one stream for each question.
 
 use super::{SEND_TIME_MAX, reading};
-use crate::{anchor, clients::ClientLink, gossip, matching, outcomes, shared::Shared};
+use crate::{anchor, clients::ClientLink, gossip, ledger, matching, outcomes, shared::Shared};
 use protocol::{
     ids::NodeId,
     limits,
     link::{Answer, NodeRow, Question, Unanswered},
+    market::WordOutcome,
 };
 use std::sync::Arc;
 use tokio::time::timeout;
@@ -69,7 +70,14 @@ async fn serve(shared: &Arc<Shared>, client: NodeId, mut sender: Sender, mut rec
     };
     let _until_answered = shared.answers.token();
     let is_task = |question: &Question| {
-        matches!(question, Question::Match(_) | Question::Report { .. } | Question::Outcome(_) | Question::Audit { .. })
+        matches!(
+            question,
+            Question::Match(_)
+                | Question::Report { .. }
+                | Question::Outcome(_)
+                | Question::Audit { .. }
+                | Question::Word(_)
+        )
     };
     let answer = match question {
         None => Answer::Malformed,
@@ -129,6 +137,12 @@ async fn answer(shared: &Arc<Shared>, client: NodeId, question: Question) -> Ans
         Question::Submit { bundle } => reading::submit(shared, client, &bundle).await,
         Question::Prove { keys } => reading::prove(shared, client, &keys).await,
         Question::List { what, after } => reading::list(shared, client, what, after),
+        Question::Word(word) => Answer::Word(if shared.clients().may_report(client, shared.now().steady_ms) {
+            ledger::say_one(shared, *word).await
+        } else {
+            WordOutcome::Later
+        }),
+        Question::Ledger(question) => Answer::Ledger(Box::new(ledger::answer(shared, client, &question).await)),
         Question::Audit { task } => Answer::Audit(matching::reading(shared, client, task).map(Box::new)),
     }
 }

@@ -2,7 +2,8 @@
 
 use super::SEND_TIME_MAX;
 use crate::{
-    clock::millis, epochs, gossip, live::MODELS_BROUGHT_MAX, matching, rules::Rules, shared::Shared, vetting::Vetter,
+    clock::millis, epochs, gossip, ledger, live::MODELS_BROUGHT_MAX, matching, rules::Rules, shared::Shared,
+    vetting::Vetter,
 };
 use protocol::{
     grant::ModelRef,
@@ -17,6 +18,8 @@ use transport::{Connection, ReceiveError, Receiver, Sender};
 
 /// Messages that wait for a node; one probe is under way at a time.
 const OUTGOING_MAX: usize = 4;
+/// Messages with words about money that are being agreed on for one node.
+const WORDS_AT_ONCE: usize = 4;
 
 /// One link of a node, as long as this lives.
 pub(crate) struct NodeLink {
@@ -58,7 +61,7 @@ impl Drop for NodeLink {
 
 /// Serves the link until it ends.
 pub(super) async fn run(
-    shared: &Shared,
+    shared: &Arc<Shared>,
     connection: &Connection,
     mut sender: Sender,
     mut receiver: Receiver,
@@ -66,6 +69,7 @@ pub(super) async fn run(
 ) {
     let mut vetter = Vetter::new(link.node);
     let mut told = None;
+    let (saying, mut said) = mpsc::channel(WORDS_AT_ONCE);
     loop {
         // A message that has begun must be read to its end, so it outlives whatever is sent meanwhile.
         let incoming = receiver.message::<FromNode>(limits::NODE_MESSAGE_BYTES_MAX);
@@ -73,6 +77,11 @@ pub(super) async fn run(
         let message = loop {
             tokio::select! {
                 message = &mut incoming => break message,
+                Some(outgoing) = said.recv() => {
+                    if !send(connection, &mut sender, &outgoing).await {
+                        return;
+                    }
+                }
                 Some(outgoing) = link.outgoing.recv() => {
                     if !send(connection, &mut sender, &outgoing).await {
                         return;
@@ -81,6 +90,16 @@ pub(super) async fn run(
             }
         };
         match message {
+            Ok(Some(FromNode::Words { number, words })) => {
+                // Who has too much under way already says it again.
+                if let Ok(place) = saying.clone().try_reserve_owned() {
+                    let owner = Arc::clone(shared);
+                    shared.spawn(async move {
+                        let outcomes = ledger::say(&owner, words).await;
+                        place.send(ToNode::Said { number, outcomes });
+                    });
+                }
+            }
             Ok(Some(message)) => {
                 take(shared, &link, &mut vetter, message).await;
                 sample(shared, connection, link.node);
@@ -120,7 +139,11 @@ async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: Fr
             let refused = bring(shared, link.node, &state).await;
             let now = shared.now();
             let mut vetted = vetter.vet(state, &refused, now);
-            Rules::of(&shared.registry(), link.node).apply(&mut vetted, now.unix_ms);
+            {
+                let registry = shared.registry();
+                Rules::of(&registry, link.node).apply(&mut vetted, now.unix_ms);
+                ledger::price(&registry, link.node, &mut vetted.workers);
+            }
             shared.counters.states.count();
             for _ in vetted.workers.iter().filter(|worker| worker.live.hold.is_some()) {
                 shared.counters.workers_refused.count();
@@ -139,6 +162,8 @@ async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: Fr
             let now = shared.now();
             shared.live().goodbye(link.node, link.number, now);
         }
+        // Taken before.
+        FromNode::Words { .. } => {}
     }
 }
 

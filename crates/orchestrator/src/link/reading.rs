@@ -1,6 +1,6 @@
 //! What members and auditors ask of the pool's agreed state: proofs, lists, and to have something agreed on.
 
-use crate::shared::Shared;
+use crate::{ledger, shared::Shared};
 use protocol::{
     codec,
     ids::NodeId,
@@ -51,6 +51,9 @@ pub(super) async fn prove(shared: &Shared, client: NodeId, asked: &[Vec<u8>]) ->
     }
     if !shared.clients().may_read(client, shared.now().steady_ms) {
         return Answer::Unanswered(Unanswered::Busy);
+    }
+    if asked.iter().any(|key| keys::is_of_ledger(key)) && !ledger::may_know_all(&shared.registry(), client) {
+        return Answer::Unanswered(Unanswered::NotYours);
     }
     // It waits a moment for the first.
     let _ = shared.anchors.first().await;

@@ -8,6 +8,7 @@
 //!   answer of it was checked for an hour.
 //! * **How much.** What others read or write for a check, at most about two tasks, is paid for from a budget of 5 % of
 //!   what is granted: each grant adds a twentieth, each check takes two.
+//! * **For nothing.** Nobody pays for a check: what a node does for the pool's health it does like the others, and seldom.
 //! * **Never in the way.** Nothing is checked where more than 80 % of the places for the model are taken.
 //!
 //! **Who reads a user's answer** is named when the answer is there, and the client asks: nobody's place or permit is held
@@ -140,11 +141,11 @@ fn errand(
     let issue = super::issue(&named, model, part, shared.issued().number());
     shared.issued().give(client, task, &[issue], now.steady_ms);
     let node = named.reachable.node;
-    let mut candidate = super::candidate(shared, client, task, model, named, Some(shown), now);
+    let mut candidate = super::candidate(shared, client, task, model, named, (Some(shown), None), now);
     if part == Part::Referee {
         // A second one is asked when the first has read, and need not take the task for a user's.
         let expires_unix_ms = now.unix_ms.saturating_add(limits::PERMIT_LIFETIME_MS + limits::CLOCK_SKEW_MS_MAX);
-        candidate.permit = super::permit_until(shared, client, task, node, model, expires_unix_ms);
+        candidate.permit = super::permit_until(shared, client, task, node, model, None, expires_unix_ms);
     }
     Some(Errand { task, candidate })
 }

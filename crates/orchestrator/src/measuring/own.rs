@@ -114,7 +114,7 @@ impl Own {
             node: target.node,
             addresses: target.addresses.clone(),
             evidence: target.evidence.signed.clone(),
-            permit: permit(&self.shared, self.client, id, target.node, target.model, now),
+            permit: permit(&self.shared, self.client, id, target.node, target.model, None, now),
             expected: Expected::default(),
             shown: None,
         };

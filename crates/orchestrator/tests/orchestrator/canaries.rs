@@ -142,7 +142,7 @@ async fn a_node_cannot_tell_an_audited_answer_from_any_other() {
         // Field by field: the task is what was asked and nothing else, the permit is this client's for this node and task.
         assert_eq!(seen.task, numbered_task(*number));
         assert_eq!(shape(seen), usual, "task {number}, audited: {}", audited.contains_key(number));
-        let Permit { pool: in_pool, task, client, node: of, model, expires_unix_ms: _ } = seen.permit.clone();
+        let Permit { pool: in_pool, task, client, node: of, model, expires_unix_ms: _, price: _ } = seen.permit.clone();
         assert_eq!((in_pool, client, seen.peer, of, model), (pool.ticket.pool, asker, asker, *node, MODEL));
         assert!(ids.insert(task), "a task of its own for each");
         assert!(seen.left_ms <= limits::PERMIT_LIFETIME_MS && seen.left_ms > limits::PERMIT_LIFETIME_MS - SLOW_MS);

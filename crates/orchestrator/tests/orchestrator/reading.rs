@@ -8,6 +8,8 @@ use protocol::{
     limits,
     link::{Answer, Denied, Question, Submitted, Unanswered},
     pool::{Listing, PoolPolicy, Standing},
+    signed::Signed,
+    statement::{About, LedgerAnswer, LedgerQuestion},
 };
 use registry::{AgreedEvidence, Bundle, Fact, keys};
 use trust::MachineKey;
@@ -94,4 +96,52 @@ async fn an_auditor_reads_and_a_stranger_does_not() {
     let revoked = bundle(&pool, &pool.key, unix_ms() + 2_000_000, Fact::StandingRevoked { account });
     assert_eq!(member.ask(&revoked).await, Answer::Submitted(Submitted::Final { events: 1 }));
     assert_eq!(crate::machines::within(reader.link.connection.closed()).await, "removed from the pool");
+}
+
+/// A question about an account that `asker` signs on the link of `client`.
+fn about(pool: &Pool, client: NodeId, asker: &MachineKey, account: AccountId) -> Signed<LedgerQuestion> {
+    let (pool, about) = (pool.ticket.pool, About::Account(account));
+    asker.sign(&LedgerQuestion { pool, client, asked_unix_ms: unix_ms(), about })
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_is_shown_to_those_whom_it_concerns() {
+    let pool = Pool::new().await;
+    let (client, other, auditor) = (pool.client().await, pool.client().await, MachineKey::generate());
+    decide(
+        &pool,
+        &client,
+        Fact::PolicySet(PoolPolicy { starter_micro: 5, issue_micro_max: 5, ..PoolPolicy::default() }),
+    )
+    .await;
+    let account = AccountId::from(client.id());
+    let prove = Question::Prove { keys: vec![keys::account(account).as_bytes().to_vec()] };
+    let not_yours = Answer::Unanswered(Unanswered::NotYours);
+    assert_eq!((client.ask(&prove).await, other.ask(&prove).await), (not_yours.clone(), not_yours));
+
+    let ask = async |on: &Client, question| match on.ask(&Question::Ledger(Box::new(question))).await {
+        Answer::Ledger(answer) => *answer,
+        other => panic!("{other:?}"),
+    };
+    let own = about(&pool, client.id(), &client.link.key, account);
+    let LedgerAnswer::Account(shown) = ask(&client, own.clone()).await else { panic!("it is its own") };
+    let root = &shown.anchor.header.state;
+    assert_eq!(shown.proofs.len(), 3);
+    assert!(keys::account(account).check(&shown.proofs[0], root).is_ok());
+    assert!(keys::totals().check(&shown.proofs[1], root).is_ok());
+    assert_eq!(keys::policy().check(&shown.proofs[2], root).unwrap().map(|policy| policy.starter_micro), Some(5));
+    let strange = about(&pool, other.id(), &other.link.key, account);
+    for (on, question) in [(&other, own), (&other, strange)] {
+        assert!(matches!(ask(on, question).await, LedgerAnswer::Refused(_)));
+    }
+
+    let (standing, auditors) = (Standing::Auditor, auditor.id().into());
+    let question =
+        bundle(&pool, &pool.key, unix_ms() + 2_000_000, Fact::StandingGranted { account: auditors, standing });
+    assert_eq!(client.ask(&question).await, Answer::Submitted(Submitted::Final { events: 1 }));
+    let closed = protocol::ticket::Ticket { secret: None, ..pool.ticket.clone() };
+    let reader = Client::join(&closed, &auditor).await.unwrap();
+    assert!(matches!(reader.ask(&prove).await, Answer::Proven(_)));
+    let asked = about(&pool, auditor.id(), &auditor, account);
+    assert!(matches!(ask(&reader, asked).await, LedgerAnswer::Account(_)));
 }

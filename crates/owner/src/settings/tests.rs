@@ -46,6 +46,17 @@ fn answers_are_audited_unless_the_asker_says_no() {
 }
 
 #[test]
+fn a_ceiling_bounds_what_it_names() {
+    assert_eq!(ClientSettings::default().price_max(), None);
+    let settings = client_from_toml("[client]\nprice_max_output_micro = 5\n").unwrap();
+    let max = Price { prompt_micro: PRICE_MICRO_MAX, output_micro: 5 };
+    assert_eq!(settings.price_max(), Some(max));
+    for field in ["price_max_prompt_micro", "price_max_output_micro"] {
+        assert!(LENDING.contains(&format!("`{field}`")), "{field}");
+    }
+}
+
+#[test]
 fn an_absent_file_is_a_cautious_owner() {
     assert_eq!(from_toml("", Purpose::Join).unwrap(), LendSettings::default());
     assert_eq!(from_toml("[lend]\n", Purpose::Join).unwrap(), LendSettings::default());

@@ -153,7 +153,7 @@ pub(crate) fn settle(draft: &mut Draft, countersigned: &Countersigned) -> Result
 /// Pays for one task; says whether it was not paid before. An error has changed nothing.
 fn settle_line(draft: &mut Draft, id: HoldId, line: &ReceiptLine) -> Result<bool, LedgerError> {
     let mut hold = held(draft, id, &line.order)?;
-    let receipt = digest(line);
+    let receipt = line_digest(line);
     let is_released = draft.now() >= hold.releases_unix_ms;
     let at_most = match hold.share {
         Some(Share::Paid { receipt: paid, .. }) if paid == receipt => return Ok(false),
@@ -169,7 +169,8 @@ fn settle_line(draft: &mut Draft, id: HoldId, line: &ReceiptLine) -> Result<bool
     Ok(true)
 }
 
-fn digest(line: &ReceiptLine) -> Digest {
+/// BLAKE3 of a line of a receipt, as the hold that it is paid from remembers it.
+pub fn line_digest(line: &ReceiptLine) -> Digest {
     let bytes = codec::encode(line, limits::FACT_BYTES_MAX).expect("a line has fewer than 200 bytes");
     *blake3::hash(&bytes).as_bytes()
 }

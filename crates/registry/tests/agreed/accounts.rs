@@ -95,7 +95,10 @@ fn a_link_counts_once_and_is_undone_by_the_account() {
     let replayed = |last| Err(Rejection::Pool(PoolError::LinkReplayed { last }));
     world.says(first, link(NODE, first, 1)).unwrap();
     assert_eq!(world.says(first, link(NODE, first, 1)), Ok(Vec::new()));
+    assert_eq!(world.registry.machines_of(first), [NODE]);
     world.says(second, link(NODE, second, 5)).unwrap();
+    assert_eq!((world.registry.machines_of(first), world.registry.machines_of(second)), (vec![], vec![NODE]));
+    assert_eq!(world.registry.machines_of(NODE.into()), []);
     for number in 1..=5 {
         assert_eq!(world.says(first, link(NODE, first, number)), replayed(5), "the machine has left");
     }
@@ -107,6 +110,7 @@ fn a_link_counts_once_and_is_undone_by_the_account() {
     // A machine leaves by belonging to itself.
     world.says(NODE.into(), link(NODE, NODE.into(), 7)).unwrap();
     assert_eq!(whose(&world), None);
+    assert_eq!((world.registry.machines_of(NODE.into()), world.registry.account_of(NODE)), (vec![NODE], NODE.into()));
 }
 
 #[test]
@@ -116,16 +120,24 @@ fn asks_and_blocks_are_ones_own() {
     let ask = |price| Fact::AskSet { node: NODE, model, price };
     assert_eq!(world.orchestrator(ask(Some(PRICE))), Err(Rejection::NotAllowed));
     world.says(NODE.into(), ask(Some(PRICE))).unwrap();
+    assert_eq!(world.registry.ask(NODE, model), Some(PRICE));
     assert_eq!(world.registry.state().read(&keys::ask(NODE, model)), Some(PRICE));
     let absurd = Price { prompt_micro: u64::MAX, ..PRICE };
     assert_eq!(world.says(NODE.into(), ask(Some(absurd))), refused(LedgerError::Price));
     world.says(NODE.into(), ask(None)).unwrap();
     assert_eq!(world.registry.state().read(&keys::ask(NODE, model)), None);
+    assert_eq!(world.registry.ask(NODE, model), None);
 
     let block = |is_blocked| Fact::BlockSet { other: CLIENT.into(), is_blocked };
     world.says(NODE.into(), block(true)).unwrap();
     assert!(world.registry.is_blocked(NODE.into(), CLIENT.into()));
     assert!(world.registry.is_blocked(CLIENT.into(), NODE.into()));
+    let blocked_of = |world: &World, node: NodeId| world.registry.blocked_of(node.into()).collect::<Vec<_>>();
+    assert_eq!(blocked_of(&world, CLIENT), [NODE.into()]);
+    assert_eq!(blocked_of(&world, NODE), [CLIENT.into()]);
+    world.says(CLIENT.into(), Fact::BlockSet { other: NODE.into(), is_blocked: true }).unwrap();
+    world.says(CLIENT.into(), Fact::BlockSet { other: NODE.into(), is_blocked: false }).unwrap();
+    assert_eq!(blocked_of(&world, CLIENT), [NODE.into()], "the other side's block still stands");
     world.says(NODE.into(), block(false)).unwrap();
     assert!(!world.registry.is_blocked(CLIENT.into(), NODE.into()));
     assert_eq!(world.says(AccountId([98; 32]), block(true)), Err(Rejection::UnknownMember));

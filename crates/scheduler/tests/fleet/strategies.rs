@@ -6,6 +6,7 @@ use protocol::{
     hold::Hold,
     ids::{ModelDigest, NodeId, TaskId},
     link::ModelEntry,
+    market::Price,
 };
 use registry::{Fact, Genesis, Registry};
 use scheduler::{Ended, Fleet, LiveNode, LiveWorker, Now, Presence, Record, Records, Rule};
@@ -79,7 +80,7 @@ pub(crate) fn worker() -> impl Strategy<Value = LiveWorker> {
                 reserved_until_steady_ms,
                 rates,
                 load_ms,
-                price_micro,
+                price: Price { prompt_micro: u64::from(price_micro), output_micro: u64::from(price_micro) },
                 hold,
             }
         },

@@ -104,6 +104,7 @@ impl Darkbloom {
             priority: if wish.interactive { Priority::Interactive } else { Priority::Batch },
             purpose: ask.purpose,
             wait_ms_max: wait,
+            price_max: None,
         }
     }
 

@@ -68,10 +68,10 @@ fn changed(before: &PoolPolicy, arguments: &PolicyArguments, known: &[Model]) ->
     }
     policy.measured_only = arguments.measured_only.unwrap_or(policy.measured_only);
     policy.needs_approval = arguments.approval.unwrap_or(policy.needs_approval);
-    policy.starter_micro = arguments.starter.unwrap_or(policy.starter_micro);
-    policy.issue_micro_max = arguments.issue.unwrap_or(policy.issue_micro_max);
+    policy.starter_micro = arguments.starter.map_or(policy.starter_micro, |amount| amount.0);
+    policy.issue_micro_max = arguments.issue.map_or(policy.issue_micro_max, |amount| amount.0);
     if let Some(DayLimit(day)) = arguments.day {
-        policy.day_micro_max = day;
+        policy.day_micro_max = day.map(|amount| amount.0);
     }
     if policy.is_valid() { Ok(policy) } else { Err(Failure::new("a policy names at most 64 models and 16 regions")) }
 }
@@ -168,9 +168,11 @@ mod tests {
         assert_eq!(policy, expected);
         let words = ["--models", "all", "--regions=all", "--approval=false", "--retention", "members"];
         assert_eq!(after(&policy, &words), Ok(default.clone()));
-        let limited = after(&default, &["--day", "7"]).unwrap();
-        assert_eq!(limited.day_micro_max, Some(7));
-        assert_eq!(after(&limited, &["--day", "unlimited"]), Ok(default.clone()));
+        let limited = after(&default, &["--day", "7", "--starter", "0.5", "--issue", "12"]).unwrap();
+        let micro = (limited.starter_micro, limited.issue_micro_max, limited.day_micro_max);
+        assert_eq!(micro, (500_000, 12_000_000, Some(7_000_000)));
+        let back = ["--day", "unlimited", "--starter", "0", "--issue", "0"];
+        assert_eq!(after(&limited, &back), Ok(default.clone()));
         assert!(after(&default, &["--models", "large"]).unwrap_err().contains("it has: Tiny"));
         assert!(after(&default, &["--regions", "North Pole"]).is_err());
     }

@@ -6,7 +6,7 @@ use crate::{
 };
 use protocol::{
     limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
-    link::{ALPN, Denied, FromNode, HEARTBEAT_MS, Hello, HelloReply, Role, ToNode, Welcome},
+    link::{ALPN, Denied, FromNode, HEARTBEAT_MS, Hello, HelloReply, NodeState, Role, STATE_EVERY_HEARTBEATS, ToNode, Welcome},
     ticket::OrchestratorAddress,
     time::unix_ms,
 };
@@ -183,6 +183,7 @@ async fn run(
     let mut changes = shared.watch();
     let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut said = Said::default();
     loop {
         let message = tokio::select! {
             biased;
@@ -225,10 +226,58 @@ async fn run(
             _ = changes.changed() => {
                 tokio::time::sleep(COALESCE).await;
                 changes.mark_unchanged();
-                FromNode::State(shared.announcement())
+                said.changed(shared.announcement())
             }
-            _ = heartbeat.tick() => FromNode::State(shared.announcement()),
+            _ = heartbeat.tick() => said.beat(shared.announcement()),
         };
         sender.message(&message, LIMIT).await?;
+    }
+}
+
+/// What was said of the node's state on one link.
+#[derive(Default)]
+struct Said {
+    state: Option<NodeState>,
+    beats: u32,
+}
+
+impl Said {
+    /// Something may have changed: said at once.
+    fn changed(&mut self, state: NodeState) -> FromNode {
+        self.beats = 0;
+        self.state = Some(state.clone());
+        FromNode::State(state)
+    }
+
+    /// It is time to say something.
+    fn beat(&mut self, state: NodeState) -> FromNode {
+        self.beats += 1;
+        // Some of it changes without a signal.
+        if self.beats < STATE_EVERY_HEARTBEATS && self.state.as_ref() == Some(&state) {
+            return FromNode::Unchanged;
+        }
+        self.changed(state)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn state(active_tasks: u32) -> NodeState {
+        NodeState { label: String::new(), addresses: Vec::new(), workers: Vec::new(), active_tasks, hold: None }
+    }
+
+    #[test]
+    fn the_state_is_said_first_when_it_changes_and_now_and_then() {
+        let mut said = Said::default();
+        assert_eq!(said.beat(state(0)), FromNode::State(state(0)), "the first of a link");
+        for _ in 1..STATE_EVERY_HEARTBEATS {
+            assert_eq!(said.beat(state(0)), FromNode::Unchanged);
+        }
+        assert_eq!(said.beat(state(0)), FromNode::State(state(0)), "it is repeated");
+        assert_eq!(said.beat(state(0)), FromNode::Unchanged);
+        assert_eq!(said.beat(state(1)), FromNode::State(state(1)), "it changed");
+        assert_eq!(said.changed(state(1)), FromNode::State(state(1)), "somebody says that it may have");
     }
 }

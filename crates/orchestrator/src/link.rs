@@ -85,10 +85,12 @@ async fn let_in(
         // It ends before it has begun.
         Err(_) => return,
     };
-    let admitted = admit(&shared, connection).await;
+    // What is needed to let a machine in takes some kilobytes of the future, and is over after a moment: with ten thousand
+    // links it is worth an allocation of its own.
+    let admitted = Box::pin(admit(&shared, connection)).await;
     drop(stranger);
     if let Some(admitted) = admitted {
-        serve(&shared, admitted).await;
+        Box::pin(serve(&shared, admitted)).await;
     }
 }
 

@@ -122,6 +122,31 @@ impl Live {
         }
     }
 
+    /// A node said that it is as it was. After its goodbye nothing counts. The models for which it may have a place that
+    /// it did not seem to have.
+    pub(crate) fn unchanged(&mut self, node: NodeId, link: u64, now: Now, silence_max_ms: u64) -> Vec<ModelDigest> {
+        if !self.is_linked(node) {
+            return Vec::new();
+        }
+        let Some(entry) = self.of_link(node, link) else { return Vec::new() };
+        let is_free = entry.arrivals.is_empty();
+        if is_free && entry.active_tasks == 0 {
+            entry.idle_steady_ms.get_or_insert(now.steady_ms);
+        }
+        let was_there = self.fleet.heard(node, now.steady_ms.saturating_add(silence_max_ms), now);
+        if was_there && is_free {
+            return Vec::new();
+        }
+        let models: Vec<ModelDigest> =
+            self.fleet.get(node).into_iter().flat_map(|live| &live.workers).map(|worker| worker.model).collect();
+        let Some(entry) = self.nodes.get_mut(&node) else { return models };
+        for arriving in models.iter().flat_map(|model| entry.arrivals.shown(*model, 0, now.steady_ms)) {
+            self.shares.settled(arriving.client, false, now.steady_ms);
+        }
+        self.set_reserved(node, now);
+        models
+    }
+
     /// A node, or who speaks for it, said how it is.
     fn said(&mut self, node: NodeId, vetted: Vetted, silent_from_steady_ms: u64, now: Now) {
         let Some(before) = self.fleet.get(node) else { return };

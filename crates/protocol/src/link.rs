@@ -21,8 +21,10 @@ use std::net::SocketAddr;
 /// Protocol name and version in the TLS handshake.
 pub const ALPN: &[u8] = b"darkbloom/link/2";
 
-/// A node sends its state this often when nothing changes.
+/// A node says something this often when nothing changes.
 pub const HEARTBEAT_MS: u64 = 2_000;
+/// Every so many heartbeats it repeats its state, changed or not.
+pub const STATE_EVERY_HEARTBEATS: u32 = 15;
 /// An idle node is gone after this long without a word.
 pub const HEARTBEAT_MS_MAX: u64 = 6_000;
 /// A node that a client reports must answer a probe within this time.
@@ -108,7 +110,7 @@ pub struct ModelEntry {
 /// A node's messages, after its welcome.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum FromNode {
-    /// The whole state; sent on every change and every [`HEARTBEAT_MS`].
+    /// The whole state; sent on every change and every [`STATE_EVERY_HEARTBEATS`].
     State(NodeState),
     /// Answer to a probe.
     Alive {
@@ -124,6 +126,9 @@ pub enum FromNode {
         /// About money.
         words: Vec<Word>,
     },
+    /// The state is what it was; sent every [`HEARTBEAT_MS`]. A state has two kilobytes and takes an orchestrator some 20
+    /// times as long.
+    Unchanged,
 }
 
 /// What a node can do now.

@@ -126,6 +126,24 @@ impl Fleet {
         Some(result)
     }
 
+    /// A node was heard of, and nothing changed but until when it is believed to be there. Returns whether it was there
+    /// all the time. Its place stays, so this costs a fraction of [`Self::update`].
+    pub fn heard(&mut self, node: NodeId, silent_from_steady_ms: u64, now: Now) -> bool {
+        let Some(&at) = self.by_id.get(&node) else { return false };
+        let entry = self.entries[at as usize].as_mut().expect("what has a number has an entry");
+        let was_there = entry.live.is_responsive(now);
+        entry.live.silent_from_steady_ms = silent_from_steady_ms;
+        let before = entry.placed.deadline_steady_ms;
+        if was_there && before.is_some_and(|deadline| now.steady_ms < deadline) {
+            let deadline = place::deadline(&entry.live, now);
+            entry.placed.deadline_steady_ms = deadline;
+            self.index.move_deadline(at, before, deadline);
+        } else {
+            self.replace(at, now);
+        }
+        was_there
+    }
+
     /// Forgets a node.
     pub fn remove(&mut self, node: NodeId) -> Option<LiveNode> {
         let at = self.by_id.remove(&node)?;

@@ -101,7 +101,8 @@ pub(super) async fn run(
                 }
             }
             Ok(Some(message)) => {
-                take(shared, &link, &mut vetter, message).await;
+                // Most of the time there is no message.
+                Box::pin(take(shared, &link, &mut vetter, message)).await;
                 sample(shared, connection, link.node);
                 let hold = shared.live().standing(link.node, shared.now());
                 if told.as_ref() != Some(&hold) {
@@ -150,6 +151,13 @@ async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: Fr
             }
             let models: Vec<ModelDigest> = vetted.workers.iter().map(|worker| worker.live.model).collect();
             shared.live().state(link.node, link.number, vetted, now, silence_max_ms);
+            for model in models {
+                matching::serve(shared, model);
+            }
+        }
+        FromNode::Unchanged => {
+            let now = shared.now();
+            let models = shared.live().unchanged(link.node, link.number, now, silence_max_ms);
             for model in models {
                 matching::serve(shared, model);
             }

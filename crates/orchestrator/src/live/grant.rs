@@ -253,7 +253,7 @@ impl Live {
     }
 
     /// Brings what matching counts as on its way to a node in line with what is.
-    fn set_reserved(&mut self, node: NodeId, now: Now) {
+    pub(super) fn set_reserved(&mut self, node: NodeId, now: Now) {
         let Some(entry) = self.nodes.get(&node) else { return };
         let arrivals = &entry.arrivals;
         self.fleet.update(node, now, |live| {

@@ -109,8 +109,11 @@ impl Live {
         }
     }
 
-    /// The way to a node was sampled.
+    /// The way to a node was sampled. What is about the same changes nothing.
     pub(crate) fn round_trip(&mut self, node: NodeId, rtt_us: u32, now: Now) {
-        self.fleet.update(node, now, |live| live.rtt_us = rtt_us);
+        let known = self.fleet.get(node).map_or(0, |live| live.rtt_us);
+        if known.abs_diff(rtt_us) > known / 16 {
+            self.fleet.update(node, now, |live| live.rtt_us = rtt_us);
+        }
     }
 }

@@ -165,20 +165,25 @@ impl Index {
                 self.elsewhere[usize::from(some)].insert((distance, node));
             }
         }
-        if old.deadline_steady_ms != new.deadline_steady_ms {
-            if let Some(deadline) = old.deadline_steady_ms {
-                self.deadlines.remove((deadline, at));
-            }
-            if let Some(deadline) = new.deadline_steady_ms {
-                self.deadlines.insert((deadline, at));
-            }
-        }
+        self.move_deadline(at, old.deadline_steady_ms, new.deadline_steady_ms);
         if old.canaries != new.canaries {
             for (due, model) in &old.canaries {
                 self.canaries.remove(&(*due, at, *model));
             }
             for (due, model) in &new.canaries {
                 self.canaries.insert((*due, at, *model));
+            }
+        }
+    }
+
+    /// What time alone changes about a node comes at another time.
+    pub(super) fn move_deadline(&mut self, at: u32, old_steady_ms: Option<u64>, new_steady_ms: Option<u64>) {
+        if old_steady_ms != new_steady_ms {
+            if let Some(deadline) = old_steady_ms {
+                self.deadlines.remove((deadline, at));
+            }
+            if let Some(deadline) = new_steady_ms {
+                self.deadlines.insert((deadline, at));
             }
         }
     }

@@ -158,7 +158,7 @@ fn step(cost_us: u64) -> u16 {
 }
 
 /// The next time at which something about a node changes though nothing is heard of it.
-fn deadline(live: &LiveNode, now: Now) -> Option<u64> {
+pub(super) fn deadline(live: &LiveNode, now: Now) -> Option<u64> {
     let node = [live.silent_from_steady_ms, live.doubted_until_steady_ms];
     let workers = live.workers.iter().flat_map(|worker| {
         let (issued, expires) = worker.current_unix_ms();

@@ -20,6 +20,7 @@ enum Step {
     Remove(u8),
     SetWorkers(u8, Vec<LiveWorker>),
     Heard(u8),
+    HeardOnly(u8, u64),
     Doubt(u8),
     Reserve(u8, u8),
     Ended(u8, u8, bool),
@@ -36,7 +37,8 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (id(), node()).prop_map(|(id, node)| Step::Insert(Box::new(LiveNode { node: NodeId([id; 32]), ..node }))),
         1 => id().prop_map(Step::Remove),
         2 => (id(), vec(worker(), 0..3)).prop_map(|(id, workers)| Step::SetWorkers(id, workers)),
-        3 => id().prop_map(Step::Heard),
+        2 => id().prop_map(Step::Heard),
+        3 => (id(), 0u64..7_000).prop_map(|(id, ms)| Step::HeardOnly(id, ms)),
         1 => id().prop_map(Step::Doubt),
         3 => (id(), model()).prop_map(|(id, model)| Step::Reserve(id, model)),
         2 => (id(), model(), any::<bool>()).prop_map(|(id, model, well)| Step::Ended(id, model, well)),
@@ -60,6 +62,14 @@ fn take(fleet: &mut Fleet, known: &mut BTreeMap<NodeId, LiveNode>, step: Step, n
         Step::Remove(id) => assert_eq!(fleet.remove(NodeId([id; 32])), known.remove(&NodeId([id; 32]))),
         Step::SetWorkers(id, workers) => both(fleet, id, &|live| live.workers.clone_from(&workers)),
         Step::Heard(id) => both(fleet, id, &|live| live.silent_from_steady_ms = steady_ms + 6_000),
+        Step::HeardOnly(id, ms) => {
+            let id = NodeId([id; 32]);
+            let was_there = known.get(&id).is_some_and(|live| live.is_responsive(*now));
+            assert_eq!(fleet.heard(id, steady_ms + ms, *now), was_there);
+            if let Some(live) = known.get_mut(&id) {
+                live.silent_from_steady_ms = steady_ms + ms;
+            }
+        }
         Step::Doubt(id) => both(fleet, id, &|live| live.doubted_until_steady_ms = steady_ms + 30_000),
         Step::Ended(id, model, well) => {
             let how = if well { Ended::Completed } else { Ended::Failed };

@@ -4,7 +4,7 @@ use super::Member;
 use protocol::{
     codec,
     limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
-    link::{ALPN, FromNode, HEARTBEAT_MS, HelloReply, ToNode},
+    link::{ALPN, FromNode, HEARTBEAT_MS, HelloReply, STATE_EVERY_HEARTBEATS, ToNode},
 };
 use serde::de::DeserializeOwned;
 use std::{error::Error, sync::atomic::Ordering::Relaxed, time::Duration};
@@ -58,13 +58,18 @@ async fn beat(member: &Member, link: Link, routed: &mut bool) -> Result<Never, A
     let Link { connection: _connection, mut send, mut receive } = link;
     let mut heartbeat = tokio::time::interval(Duration::from_millis(HEARTBEAT_MS));
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (unchanged, mut beats) = (codec::encode_prefixed(&FromNode::Unchanged, LIMIT)?, 0);
     loop {
         let message = tokio::select! {
             message = receive.next() => Some(message?),
             _ = heartbeat.tick() => None,
         };
         match message {
-            None => send.write_all(&member.state).await?,
+            None => {
+                let message = if beats % STATE_EVERY_HEARTBEATS == 0 { &member.state } else { &unchanged };
+                beats += 1;
+                send.write_all(message).await?;
+            }
             Some(ToNode::Probe { probe }) => {
                 send.write_all(&codec::encode_prefixed(&FromNode::Alive { probe }, LIMIT)?).await?;
             }
@@ -75,8 +80,9 @@ async fn beat(member: &Member, link: Link, routed: &mut bool) -> Result<Never, A
                 // For a node its standing is a change of its state like any other.
                 tokio::time::sleep(COALESCE).await;
                 send.write_all(&member.state).await?;
+                beats = 1;
             }
-            Some(ToNode::Agreed(_)) => {}
+            Some(ToNode::Agreed(_) | ToNode::Said { .. }) => {}
         }
     }
 }

@@ -116,7 +116,7 @@ impl Client {
     }
 
     async fn ask_ledger(&self, about: About, asker: &MachineKey) -> Result<LedgerAnswer, AskError> {
-        match self.shared.link.ask(self.ledger_question(about, asker)).await? {
+        match self.patiently(|| self.ledger_question(about.clone(), asker)).await?.1 {
             Answer::Ledger(answer) => match *answer {
                 LedgerAnswer::Refused(reason) => Err(AskError::Ledger { reason }),
                 answer => Ok(answer),

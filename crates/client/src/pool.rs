@@ -68,7 +68,7 @@ impl Client {
         let signed = author.try_sign(&bundle).map_err(|_| SubmitError::TooLong)?;
         let bundle = codec::encode(&signed, limits::QUESTION_BYTES_MAX - OVERHEAD_BYTES);
         let bundle = bundle.map_err(|_| SubmitError::TooLong)?;
-        let answer = self.patiently(Question::Submit { bundle }).await;
+        let answer = self.patiently(|| Question::Submit { bundle: bundle.clone() }).await;
         let error = match answer {
             Ok((_, Answer::Submitted(Submitted::Final { events }))) => return Ok(events),
             Ok((_, Answer::Submitted(Submitted::Refused { why }))) => SubmitError::Refused { why },
@@ -108,7 +108,7 @@ impl Client {
         let mut ids: Vec<[u8; 32]> = Vec::new();
         loop {
             let after = ids.last().copied();
-            let (_, answer) = self.patiently(Question::List { what, after }).await?;
+            let (_, answer) = self.patiently(|| Question::List { what, after }).await?;
             let Answer::Listed(page) = answer else { return Err(matching::unexpected()) };
             // Whoever repeats itself would never end.
             let is_behind = page.ids.first().is_none_or(|first| after.is_none_or(|last| last < *first));
@@ -152,7 +152,7 @@ impl Client {
     ) -> Result<(NodeId, Root, Vec<Proof>), AskError> {
         let mut disbelieved = Vec::new();
         loop {
-            let (orchestrator, answer) = self.patiently(question()).await?;
+            let (orchestrator, answer) = self.patiently(&question).await?;
             let shown = shown(answer)?;
             let reason = match self.root(&shown.anchor).await? {
                 Ok(root) if shown.proofs.len() == count => return Ok((orchestrator, root, shown.proofs)),
@@ -181,9 +181,9 @@ impl Client {
     }
 
     /// Asks, and waits where there are too many questions.
-    async fn patiently(&self, question: Question) -> Result<(NodeId, Answer), AskError> {
+    pub(crate) async fn patiently(&self, question: impl Fn() -> Question) -> Result<(NodeId, Answer), AskError> {
         for _ in 0..BUSY_TRIES {
-            match self.shared.link.ask_whom(question.clone()).await? {
+            match self.shared.link.ask_whom(question()).await? {
                 (_, Answer::Unanswered(Unanswered::Busy | Unanswered::NotReady)) => {
                     tokio::time::sleep(BUSY_PAUSE).await;
                 }

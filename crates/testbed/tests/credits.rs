@@ -92,8 +92,10 @@ async fn a_node_is_paid_exactly_for_its_tokens_and_no_credit_is_lost() {
     let ticket = orchestrator.text("ticket");
     let node = asking_node(&ticket, 1).await;
     let gateway = Daemon::gateway(&ticket).await;
-    begun(&gateway).await;
-    begun(&node).await;
+    // The pool's owner begins with credits too, by its account and by whoever asks for its home.
+    for daemon in [&orchestrator, &gateway, &node] {
+        begun(daemon).await;
+    }
     let before = 2 * STARTER_MICRO;
     let (mut spent, mut tasks) = (0, 0);
     for number in 0..5 {

@@ -142,7 +142,7 @@ async fn answer(shared: &Arc<Shared>, client: NodeId, question: Question) -> Ans
         } else {
             WordOutcome::Later
         }),
-        Question::Ledger(question) => Answer::Ledger(Box::new(ledger::answer(shared, client, &question).await)),
+        Question::Ledger(question) => reading::ledger(shared, client, &question).await,
         Question::Audit { task } => Answer::Audit(matching::reading(shared, client, task).map(Box::new)),
     }
 }

@@ -8,6 +8,7 @@ use protocol::{
     link::{Answer, Submitted, Unanswered},
     pool::Listing,
     signed::Signed,
+    statement::LedgerQuestion,
 };
 use registry::{Bundle, keys};
 use std::time::Duration;
@@ -61,6 +62,14 @@ pub(super) async fn prove(shared: &Shared, client: NodeId, asked: &[Vec<u8>]) ->
         Some(anchored) => Answer::Proven(Box::new(anchored.proofs(asked))),
         None => Answer::Unanswered(Unanswered::NotReady),
     }
+}
+
+/// What a ledger's question is answered with: by proofs where that can be, else by what was seen here.
+pub(super) async fn ledger(shared: &Shared, client: NodeId, question: &Signed<LedgerQuestion>) -> Answer {
+    if !shared.clients().may_read(client, shared.now().steady_ms) {
+        return Answer::Unanswered(Unanswered::Busy);
+    }
+    Answer::Ledger(Box::new(ledger::answer(shared, client, question).await))
 }
 
 /// A part of a list.

@@ -6,6 +6,7 @@
 mod committee;
 mod decode;
 mod http;
+mod links;
 mod memory;
 mod processes;
 mod report;
@@ -32,6 +33,7 @@ Names:
   ttft       Time to first token through the gateway, compared with the bare engine
   memory     Memory of orchestrator, daemon and gateway, each a process of its own
   committee  Agreement of four orchestrators: idle, busy, and with one killed
+  links      One orchestrator with ten thousand nodes: memory, processor, matches, and after it was killed
 
 Options:
   --only NAME              The same as NAME; may be given several times
@@ -39,6 +41,7 @@ Options:
   --threads N              Threads of each engine; default: one for each core
   --rounds N               Rounds of `decode`; default: 5
   --requests N             Requests of `ttft`, each way; default: 200
+  --nodes N                Nodes of `links`; default: 10000
   --llama-server COMMAND   What to compare with; default: `llama-server`. `{model}` in it stands for the model file;
                            without that, `-m FILE` is added. Words are separated by spaces
   --json                   Prints JSON instead of a table";
@@ -50,11 +53,12 @@ struct Benchmark {
     has_model: bool,
 }
 
-const BENCHMARKS: [Benchmark; 4] = [
+const BENCHMARKS: [Benchmark; 5] = [
     Benchmark { name: "decode", measure: decode::measure, has_model: true },
     Benchmark { name: "ttft", measure: ttft::measure, has_model: true },
     Benchmark { name: "memory", measure: memory::measure, has_model: true },
     Benchmark { name: "committee", measure: committee::measure, has_model: false },
+    Benchmark { name: "links", measure: links::measure, has_model: false },
 ];
 
 /// What the arguments say.
@@ -64,6 +68,7 @@ struct Settings {
     threads: usize,
     rounds: usize,
     requests: usize,
+    nodes: usize,
     llama_server: String,
     json: bool,
     /// Homes and logs; removed at the end.
@@ -115,6 +120,7 @@ fn parse(arguments: &[&str]) -> Result<Settings, Failure> {
         threads: cores,
         rounds: 5,
         requests: 200,
+        nodes: 10_000,
         llama_server: "llama-server".to_owned(),
         json: false,
         // Short on purpose: a socket's path has at most some 100 bytes.
@@ -145,6 +151,10 @@ fn parse(arguments: &[&str]) -> Result<Settings, Failure> {
             }
             ("--requests", [number, after @ ..]) => {
                 settings.requests = count(number)?;
+                after
+            }
+            ("--nodes", [number, after @ ..]) => {
+                settings.nodes = count(number)?;
                 after
             }
             ("--llama-server", [command, after @ ..]) => {
@@ -178,8 +188,14 @@ fn count(text: &str) -> Result<usize, Failure> {
 
 /// Builds what is missing. Building always would wait for whoever else builds, and take the cores from the measurement.
 fn build(workspace: &Workspace) -> Result<(), Failure> {
-    let programs =
-        ["darkbloom", "darkbloom-worker", ttft::DIRECT_PROGRAM, committee::LOAD_PROGRAM, committee::WORKER_PROGRAM];
+    let programs = [
+        "darkbloom",
+        "darkbloom-worker",
+        ttft::DIRECT_PROGRAM,
+        committee::LOAD_PROGRAM,
+        committee::WORKER_PROGRAM,
+        links::LOAD_PROGRAM,
+    ];
     let programs = programs.map(|name| workspace.binary(name));
     match programs.iter().all(|program| program.is_file()) {
         true => {

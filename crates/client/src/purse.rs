@@ -24,8 +24,8 @@ const WAITING_MAX: usize = 64;
 const CLOSES_MAX: usize = 256;
 /// A node hands an order in at about the time when it begins: what is closed is held by then, or never.
 const CLOSE_AFTER: Duration = Duration::from_secs(2);
-/// Once more after this time, where it was not held yet.
-const CLOSE_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// And again after these times, where it was not held yet, or nobody could say.
+const CLOSE_AGAIN_AFTER: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
 /// A node has this time to say what is due.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
 /// And so much to take the last payment.
@@ -69,7 +69,7 @@ impl Purse {
             while let Some(close) = waiting.recv().await {
                 let link = link.clone();
                 tokio::spawn(async move {
-                    for pause in [CLOSE_AFTER, CLOSE_AGAIN_AFTER] {
+                    for pause in [CLOSE_AFTER].into_iter().chain(CLOSE_AGAIN_AFTER) {
                         tokio::time::sleep(pause).await;
                         let word = Question::Word(Box::new(Word::Close(close.clone())));
                         // What is not closed returns when the order runs out.

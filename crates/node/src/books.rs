@@ -31,7 +31,7 @@ const BILLS_MAX: usize = 4_096;
 /// What is due is handed in so often, together.
 const SAY_EVERY: Duration = Duration::from_millis(500);
 /// An orchestrator answers within this time, or another one is asked.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(15);
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 /// What could not be agreed on is tried again after this time.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// So long before an order runs out its work is claimed, even if it still runs.
@@ -256,6 +256,7 @@ fn has_run_out(entry: &Entry, now_unix_ms: u64) -> bool {
 
 /// Hands in what is due until the end.
 pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
+    let mut turn = 0_usize;
     while !stop.is_cancelled() {
         tokio::select! {
             () = stop.cancelled() => return,
@@ -266,7 +267,11 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: CancellationToken) {
             continue;
         }
         let outlets: Vec<_> = shared.lock().outlets.values().cloned().collect();
-        let Some(outlet) = outlets.iter().find(|outlet| outlet.capacity() > 0) else { continue };
+        // Each time another one: what one orchestrator does not answer, the next is told.
+        turn = turn.wrapping_add(1);
+        let from = turn % outlets.len().max(1);
+        let in_turn = outlets[from..].iter().chain(&outlets[..from]);
+        let Some(outlet) = in_turn.into_iter().find(|outlet| outlet.capacity() > 0) else { continue };
         let now_unix_ms = unix_ms(SystemTime::now());
         while outlet.capacity() > 0
             && let Some(words) = shared.books.next(&shared.config.key, Instant::now(), now_unix_ms)

@@ -6,7 +6,10 @@ use crate::{
 };
 use protocol::{
     limits::LINK_MESSAGE_BYTES_MAX as LIMIT,
-    link::{ALPN, Denied, FromNode, HEARTBEAT_MS, Hello, HelloReply, NodeState, Role, STATE_EVERY_HEARTBEATS, ToNode, Welcome},
+    link::{
+        ALPN, Denied, FromNode, HEARTBEAT_MS, Hello, HelloReply, NodeState, Role, STATE_EVERY_HEARTBEATS, ToNode,
+        Welcome,
+    },
     ticket::OrchestratorAddress,
     time::unix_ms,
 };
@@ -120,7 +123,7 @@ async fn establish(
     transport: &Transport,
     orchestrator: &OrchestratorAddress,
 ) -> Result<Established, LinkError> {
-    let connection = transport.connect(orchestrator.id, &orchestrator.addresses, ALPN).await?;
+    let connection = transport.connect_to_say_little(orchestrator.id, &orchestrator.addresses, ALPN).await?;
     let (mut sender, mut receiver) = connection.open_stream().await?;
     let ticket = &shared.config.ticket;
     let redemption = trust::redeem(ticket, shared.id, Role::Node, &shared.config.household);

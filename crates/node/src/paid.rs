@@ -17,14 +17,15 @@ use std::{
 };
 use tokio::{
     sync::{mpsc, watch},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use transport::{Receiver, SendError, Sender};
 use trust::Strict;
 
 /// The order follows the task at once.
 const ORDER_TIME_MAX: Duration = Duration::from_secs(10);
-/// Larger orders have to be held before the task begins, within this time.
+/// A task begins before its order is agreed on: nobody waits for agreement. Larger orders have to be held within this time,
+/// or the node stops: so much of its work is at risk, and no more.
 const HELD_TIME_MAX: Duration = Duration::from_secs(5);
 /// An asker says within this time how much it got, and countersigns.
 const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
@@ -45,6 +46,7 @@ pub(crate) struct Paid {
     started_unix_ms: u64,
     payments: mpsc::Receiver<Payment>,
     standing: watch::Receiver<Standing>,
+    held_by: Option<Instant>,
     last: (u32, u32),
     unacknowledged: usize,
 }
@@ -78,20 +80,8 @@ impl Paid {
         let order = checked(shared, client, permit, price, &signed)?;
         let id = HoldId { client, task: permit.task, node: permit.node };
         let begun = shared.books.begin(id, signed.clone(), order.until_unix_ms);
-        let mut standing = begun.ok_or_else(|| unpaid("too much is not settled here: ask another node"))?;
-        if order.amount_micro > shared.config.credit_micro_max {
-            let known = standing.wait_for(|standing| *standing != Standing::Asked);
-            let known = timeout(HELD_TIME_MAX, known).await.map(|known| known.map(|known| known.clone()));
-            let why = match known {
-                Ok(Ok(Standing::Held)) => None,
-                Ok(Ok(Standing::Refused(why))) => Some(why),
-                _ => Some("it is not known in time whether the credits are held".to_owned()),
-            };
-            if let Some(why) = why {
-                shared.books.ended(id);
-                return Err(Refused::Unpaid { why });
-            }
-        }
+        let standing = begun.ok_or_else(|| unpaid("too much is not settled here: ask another node"))?;
+        let held_by = (order.amount_micro > shared.config.credit_micro_max).then(|| Instant::now() + HELD_TIME_MAX);
         let (sender, payments) = mpsc::channel(WAITING_MAX);
         // A message that has begun is read to its end, whatever happens meanwhile. It ends with the stream.
         tokio::spawn(async move {
@@ -111,6 +101,7 @@ impl Paid {
             started_unix_ms: unix_ms(SystemTime::now()),
             payments,
             standing,
+            held_by,
             last: (0, 0),
             unacknowledged: 0,
         })
@@ -118,7 +109,18 @@ impl Paid {
 
     /// What happens next about money. May be given up and called again.
     pub(crate) async fn next(&mut self) -> Turn {
+        let held_by = self.held_by.filter(|_| *self.standing.borrow() != Standing::Held);
+        let too_late = async {
+            match held_by {
+                Some(by) => tokio::time::sleep_until(by).await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
+            () = too_late => {
+                let why = "it is not known in time whether the credits are held".to_owned();
+                Turn::Stops(Reply::Refused(Refused::Unpaid { why }))
+            }
             Some(payment) = self.payments.recv() => match payment {
                 Payment::Ack(ack) => self.acked(ack, false),
                 Payment::Last(ack) => self.acked(ack, true),

@@ -49,8 +49,9 @@ use tokio::{
 
 /// What changes travels together for so long; who comes or goes is told at once.
 const TELL_EVERY: Duration = Duration::from_millis(100);
-/// A peer hears that nothing has changed so often.
-const QUIET_MAX: Duration = Duration::from_millis(500);
+/// A peer hears that nothing has changed so often: twice before it takes this one for silent. Most of what an idle
+/// committee sends is this, and QUIC's acknowledgement of it.
+const QUIET_MAX: Duration = Duration::from_millis(2_400);
 /// Messages to one peer at a time.
 const MESSAGES_AT_ONCE: usize = 8;
 /// Profiles that are asked for at a time: their signatures are what costs, 50 µs or so each.
@@ -330,7 +331,7 @@ async fn tell(shared: &Arc<Shared>) {
         }
         telling.listeners()
     };
-    let quiet_max_ms = millis(QUIET_MAX.min(shared.timings.silence_max / 4));
+    let quiet_max_ms = millis(QUIET_MAX.min(shared.timings.silence_max * 2 / 5));
     for peer in listeners {
         for _ in 0..MESSAGES_AT_ONCE {
             let next = {

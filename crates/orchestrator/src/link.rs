@@ -48,18 +48,18 @@ pub(crate) async fn accept(door: Door, transport: Transport) {
         };
         let (peers, shared, stop) = (Arc::clone(&door.peers), door.shared.clone(), door.stop.clone());
         door.tasks.spawn(async move {
-            // Either way it is over.
-            let _ = stop.run_until_cancelled_owned(let_in(peers, shared, incoming, (link, stranger))).await;
+            // Boxed, because an `async` block keeps room for what it hands on. Either way it is over.
+            let _ = stop.run_until_cancelled_owned(Box::pin(let_in(peers, shared, incoming, (link, stranger)))).await;
         });
     }
 }
 
-/// Serves one connection from the handshake to its end. It has a place among all, and at first one among strangers.
+/// Takes one connection from the handshake to where it is served. It has a place among all, and at first one among strangers.
 async fn let_in(
     peers: Arc<Peers>,
     mut shared: watch::Receiver<Option<Arc<Shared>>>,
     incoming: Incoming,
-    (_link, stranger): (OwnedSemaphorePermit, OwnedSemaphorePermit),
+    (link, stranger): (OwnedSemaphorePermit, OwnedSemaphorePermit),
 ) {
     let connection = match incoming.handshake().await {
         Ok(connection) => connection,
@@ -85,12 +85,15 @@ async fn let_in(
         // It ends before it has begun.
         Err(_) => return,
     };
-    // What is needed to let a machine in takes some kilobytes of the future, and is over after a moment: with ten thousand
-    // links it is worth an allocation of its own.
-    let admitted = Box::pin(admit(&shared, connection)).await;
+    let admitted = admit(&shared, connection).await;
     drop(stranger);
     if let Some(admitted) = admitted {
-        Box::pin(serve(&shared, admitted)).await;
+        // A task of its own, as small as what it does: the memory that it took to let the machine in is free again.
+        let owner = Arc::clone(&shared);
+        shared.spawn(Box::pin(async move {
+            serve(&owner, admitted).await;
+            drop(link);
+        }));
     }
 }
 
@@ -114,7 +117,7 @@ async fn serve(shared: &Arc<Shared>, admitted: Admitted) {
         Place::Client(link) => {
             sender.finish();
             drop(receiver);
-            client::run(shared, &connection, &link).await;
+            Box::pin(client::run(shared, &connection, &link)).await;
         }
     }
 }

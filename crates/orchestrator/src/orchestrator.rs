@@ -282,7 +282,7 @@ fn addresses(transport: &Transport) -> Vec<SocketAddr> {
 async fn bind(key: &trust::MachineKey, listen: Listen, last: Option<u16>) -> Result<Transport, BindError> {
     let (Listen::Loopback { port: asked } | Listen::Network { port: asked }) = listen;
     if asked != 0 {
-        return Transport::bind(key, listen, &ALPNS).await;
+        return Transport::bind_for_many(key, listen, &ALPNS).await;
     }
     if let Some(port) = last {
         match bind_again(key, listen.with_port(port)).await {
@@ -291,21 +291,21 @@ async fn bind(key: &trust::MachineKey, listen: Listen, last: Option<u16>) -> Res
         }
     } else if let Some(port) = free_port(listen) {
         // One port for both address families, so that asking for it again brings all addresses back.
-        if let Ok(transport) = Transport::bind(key, listen.with_port(port), &ALPNS).await {
+        if let Ok(transport) = Transport::bind_for_many(key, listen.with_port(port), &ALPNS).await {
             return Ok(transport);
         }
     }
-    Transport::bind(key, listen, &ALPNS).await
+    Transport::bind_for_many(key, listen, &ALPNS).await
 }
 
 async fn bind_again(key: &trust::MachineKey, listen: Listen) -> Result<Transport, BindError> {
     for _ in 1..PORT_TRIES {
-        if let Ok(transport) = Transport::bind(key, listen, &ALPNS).await {
+        if let Ok(transport) = Transport::bind_for_many(key, listen, &ALPNS).await {
             return Ok(transport);
         }
         tokio::time::sleep(PORT_TRY_EVERY).await;
     }
-    Transport::bind(key, listen, &ALPNS).await
+    Transport::bind_for_many(key, listen, &ALPNS).await
 }
 
 fn free_port(listen: Listen) -> Option<u16> {

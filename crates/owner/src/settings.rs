@@ -40,7 +40,7 @@ pub struct LendSettings {
     pub memory_bytes_max: Option<u64>,
     /// Most disk space of the models.
     pub disk_bytes_max: u64,
-    /// Orders of up to so many micro-credits are served at once, before it is known that the asker can pay them.
+    /// Orders of up to so many micro-credits are served to their end before it is known that the asker can pay them.
     pub credit_micro_max: u64,
 }
 

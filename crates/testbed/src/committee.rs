@@ -3,7 +3,7 @@
 use crate::{Daemon, Home, eventually};
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 /// Only a hang takes as long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -15,6 +15,24 @@ pub struct Committee {
     /// Leads into the pool.
     pub ticket: String,
     founding: Home,
+    machines: Vec<Machine>,
+}
+
+/// Where one of them runs.
+#[derive(Default)]
+struct Machine {
+    /// Reached by others than those of this machine.
+    network: bool,
+    /// The words in front of a command that bring it there; none: here.
+    enter: Vec<String>,
+}
+
+impl Machine {
+    fn command(&self, home: &Home, arguments: &[&str]) -> Command {
+        let mut arguments = arguments.to_vec();
+        arguments.extend(self.network.then_some("--network"));
+        home.command_by(&self.enter, &arguments)
+    }
 }
 
 impl Committee {
@@ -23,18 +41,32 @@ impl Committee {
     /// # Panics
     /// If one of the commands fails.
     pub async fn of(count: usize) -> Self {
+        Self::found((0..count).map(|_| Machine::default()).collect()).await
+    }
+
+    /// As [`Committee::of`], the last of which is at the other end of a cable.
+    #[cfg(target_os = "linux")]
+    pub async fn across(network: &crate::network::Network, place: usize, count: usize) -> Self {
+        let here = || Machine { network: true, ..Machine::default() };
+        let there = Machine { network: true, enter: network.place(place).enter() };
+        let machines = (1..count).map(|_| here()).chain([there]).collect();
+        Self::found(machines).await
+    }
+
+    async fn found(machines: Vec<Machine>) -> Self {
         let (founding, mut homes, mut seats) = (Home::new(), Vec::new(), Vec::new());
-        for _ in 0..count {
+        for machine in &machines {
             let home = Home::new();
-            seats.push(printed(&home, &["pool", "seat"]));
+            seats.push(printed_by(&mut machine.command(&home, &["pool", "seat"])));
             homes.push(home);
         }
+        let count = machines.len();
         let file = founding.beside("founding").display().to_string();
         let mut arguments = vec!["pool", "create", "--out", &file, "--members"];
         arguments.extend(seats.iter().map(String::as_str));
         let created = printed(&founding, &arguments);
         let ticket = created.lines().find_map(|line| line.strip_prefix("ticket: ")).expect("a ticket").to_owned();
-        let mut committee = Self { members: Vec::new(), ticket, founding };
+        let mut committee = Self { members: Vec::new(), ticket, founding, machines };
         committee.members.resize_with(count, || None);
         for (number, home) in homes.into_iter().enumerate() {
             committee.start(number, home);
@@ -48,7 +80,8 @@ impl Committee {
     /// Starts one again in its home.
     pub fn start(&mut self, number: usize, home: Home) {
         let file = self.founding.beside("founding").display().to_string();
-        self.members[number] = Some(Daemon::start(home, &["orchestrate", "--founding", &file], &[]));
+        let command = self.machines[number].command(&home, &["orchestrate", "--founding", &file]);
+        self.members[number] = Some(Daemon::spawn(home, command));
     }
 
     /// Waits until one has taken its place.
@@ -102,8 +135,12 @@ impl Committee {
 }
 
 fn printed(home: &Home, arguments: &[&str]) -> String {
-    let output = home.run(arguments);
+    printed_by(&mut home.command(arguments))
+}
+
+fn printed_by(command: &mut Command) -> String {
+    let output = command.output().expect("the program starts");
     let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "`darkbloom {}`: {error}", arguments.join(" "));
+    assert!(output.status.success(), "{command:?}: {error}");
     String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }

@@ -112,6 +112,14 @@ impl Home {
         self.own(place.inside(&program("darkbloom").display().to_string()), arguments)
     }
 
+    /// A command of `darkbloom` in this home, with these words in front.
+    pub fn command_by(&self, enter: &[String], arguments: &[&str]) -> Command {
+        let Some((first, rest)) = enter.split_first() else { return self.command(arguments) };
+        let mut command = Command::new(first);
+        command.args(rest).arg(program("darkbloom"));
+        self.own(command, arguments)
+    }
+
     fn own(&self, mut command: Command, arguments: &[&str]) -> Command {
         command.args(arguments).env("DARKBLOOM_HOME", self.path()).env_remove("DARKBLOOM_LOG").stdin(Stdio::null());
         command

@@ -20,6 +20,7 @@ pub mod load;
 pub mod machines;
 #[cfg(target_os = "linux")]
 pub mod memory;
+pub mod money;
 #[cfg(target_os = "linux")]
 pub mod network;
 pub mod pool_link;

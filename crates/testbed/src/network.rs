@@ -84,9 +84,15 @@ impl Place {
 
     /// A program in this place.
     pub fn inside(&self, program: &str) -> Command {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &self.holder.id().to_string(), "--net", "--", program]);
+        let enter = self.enter();
+        let mut command = Command::new(&enter[0]);
+        command.args(&enter[1..]).arg(program);
         command
+    }
+
+    /// The words in front of a command that run it in this place.
+    pub fn enter(&self) -> Vec<String> {
+        ["nsenter", "--target", &self.holder.id().to_string(), "--net", "--"].map(str::to_owned).to_vec()
     }
 
     /// Gives this place a way out that leads nowhere, besides its cable.
@@ -104,6 +110,17 @@ impl Place {
         // The far end stays up, so that the machine there sees nothing but silence.
         run("ip", &["addr", "flush", "dev", &self.cable()]);
         run("ip", &["link", "set", &self.cable(), "down"]);
+    }
+
+    /// Pulls the cable out at the far end: nothing arrives, and the machine there sees it. Whoever is here keeps the address
+    /// that others here know.
+    pub fn pull(&self) {
+        check(self.inside("ip").args(["link", "set", "cable", "down"]));
+    }
+
+    /// Puts it in again.
+    pub fn put_in(&self) {
+        check(self.inside("ip").args(["link", "set", "cable", "up"]));
     }
 
     /// Mends it.

@@ -3,7 +3,10 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::time::Duration;
-use testbed::{Daemon, Home, eventually, http};
+use testbed::{
+    Daemon, Home, eventually, http,
+    money::{balance, issued, json, printed, settled},
+};
 
 /// Only a hang takes as long.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -11,29 +14,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PROMPT_MICRO: u64 = 2_000_000;
 const OUTPUT_MICRO: u64 = 5_000_000;
 const STARTER_MICRO: u64 = 100_000_000;
-
-/// What a command printed.
-fn printed(home: &Home, arguments: &[&str]) -> String {
-    let output = home.run(arguments);
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "`darkbloom {}`: {error}", arguments.join(" "));
-    String::from_utf8(output.stdout).expect("text")
-}
-
-fn json(home: &Home, arguments: &[&str]) -> Value {
-    serde_json::from_str(&printed(home, arguments)).expect("JSON")
-}
-
-/// What a home has, in micro-credits: to be spent, and held.
-fn balance(home: &Home) -> (u64, u64) {
-    let balance = json(home, &["credits", "balance", "--json"]);
-    let number = |name: &str| balance[name].as_u64().expect("a number");
-    (number("available_micro"), number("held_micro"))
-}
-
-fn issued(home: &Home) -> u64 {
-    json(home, &["credits", "balance", "--json"])["issued_micro"].as_u64().expect("a number")
-}
 
 fn cost(prompt_tokens: u64, output_tokens: u64) -> u64 {
     (prompt_tokens * PROMPT_MICRO + output_tokens * OUTPUT_MICRO + 500) / 1_000
@@ -67,16 +47,6 @@ async fn begun(daemon: &Daemon) {
 async fn begun_with(home: &Home, starters: u64) {
     let has_begun = async || (balance(home).0 == starters * STARTER_MICRO).then_some(());
     eventually("it begins with credits", PATIENCE, has_begun).await;
-}
-
-/// Waits until nothing of a home is held any more, and returns what it has.
-async fn settled(home: &Home) -> u64 {
-    eventually("nothing is held", PATIENCE, async || {
-        let (available, held) = balance(home);
-        (held == 0).then_some(available)
-    })
-    .await
-    .0
 }
 
 /// Asks, and returns the usage.

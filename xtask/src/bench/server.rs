@@ -61,6 +61,12 @@ impl Running {
         self.child.stdin.as_mut().expect("this program was started with a pipe as its standard input")
     }
 
+    /// Ends it as a power cut would.
+    pub(super) fn kill(mut self) -> Result<(), Failure> {
+        let killed = self.child.kill().and_then(|()| self.child.wait());
+        killed.map(|_| ()).map_err(|error| Failure::new(format!("{} could not be killed: {error}", self.name)))
+    }
+
     /// What stands after `prefix` in the next line that begins with it.
     pub(super) fn line(&mut self, prefix: &str) -> Result<String, Failure> {
         let deadline = Instant::now() + START;
@@ -102,6 +108,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.child.try_wait().is_ok_and(|status| status.is_some()) {
+            return;
+        }
         // The standard library can only kill; asked politely, a daemon takes its worker along.
         drop(self.child.stdin.take());
         let asked = Command::new("kill").arg(self.child.id().to_string()).status();

@@ -14,7 +14,7 @@ use protocol::{
 use registry::Fact;
 use std::sync::Arc;
 use tokio::{sync::mpsc, time::timeout};
-use transport::{Connection, ReceiveError, Receiver, Sender};
+use transport::{Boxed, Connection, ReceiveError, Receiver, Sender};
 
 /// Messages that wait for a node; one probe is under way at a time.
 const OUTGOING_MAX: usize = 4;
@@ -26,7 +26,8 @@ pub(crate) struct NodeLink {
     shared: Arc<Shared>,
     node: NodeId,
     number: u64,
-    outgoing: mpsc::Receiver<ToNode>,
+    // A channel has room for 32 messages from its beginning on: room for pointers.
+    outgoing: mpsc::Receiver<Box<ToNode>>,
 }
 
 impl NodeLink {
@@ -69,7 +70,7 @@ pub(super) async fn run(
 ) {
     let mut vetter = Vetter::new(link.node);
     let mut told = None;
-    let (saying, mut said) = mpsc::channel(WORDS_AT_ONCE);
+    let (saying, mut said) = mpsc::channel::<Box<ToNode>>(WORDS_AT_ONCE);
     loop {
         // A message that has begun must be read to its end, so it outlives whatever is sent meanwhile.
         let incoming = receiver.message::<FromNode>(limits::NODE_MESSAGE_BYTES_MAX);
@@ -96,12 +97,12 @@ pub(super) async fn run(
                     let owner = Arc::clone(shared);
                     shared.spawn(async move {
                         let outcomes = ledger::say(&owner, words).await;
-                        place.send(ToNode::Said { number, outcomes });
+                        place.send(Box::new(ToNode::Said { number, outcomes }));
                     });
                 }
             }
             Ok(Some(message)) => {
-                // Most of the time there is no message.
+                // Nor for this: most of the time there is no message.
                 Box::pin(take(shared, &link, &mut vetter, message)).await;
                 sample(shared, connection, link.node);
                 let hold = shared.live().standing(link.node, shared.now());
@@ -123,14 +124,16 @@ pub(super) async fn run(
     }
 }
 
-/// Sends one message; false where the node does not read, and its link is closed.
-async fn send(connection: &Connection, sender: &mut Sender, message: &ToNode) -> bool {
-    let sent = timeout(SEND_TIME_MAX, sender.message(message, limits::LINK_MESSAGE_BYTES_MAX)).await;
-    let sent = matches!(sent, Ok(Ok(())));
-    if !sent {
-        connection.close("you do not read what you are sent");
-    }
-    sent
+/// Sends one message; false where the node does not read, and its link is closed. Seldom, so the link has no room for it.
+fn send<'a>(connection: &'a Connection, sender: &'a mut Sender, message: &'a ToNode) -> Boxed<'a, bool> {
+    Box::pin(async move {
+        let sent = timeout(SEND_TIME_MAX, sender.message(message, limits::LINK_MESSAGE_BYTES_MAX)).await;
+        let sent = matches!(sent, Ok(Ok(())));
+        if !sent {
+            connection.close("you do not read what you are sent");
+        }
+        sent
+    })
 }
 
 async fn take(shared: &Shared, link: &NodeLink, vetter: &mut Vetter, message: FromNode) {

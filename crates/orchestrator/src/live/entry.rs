@@ -90,7 +90,7 @@ pub(super) enum Way {
 
 pub(super) struct Direct {
     pub(super) connection: Connection,
-    pub(super) outgoing: mpsc::Sender<ToNode>,
+    pub(super) outgoing: mpsc::Sender<Box<ToNode>>,
     pub(super) probe: Option<u64>,
 }
 

@@ -41,7 +41,7 @@ impl Live {
         &mut self,
         node: NodeId,
         connection: Connection,
-        outgoing: mpsc::Sender<ToNode>,
+        outgoing: mpsc::Sender<Box<ToNode>>,
         known: &Known,
         now: Now,
         silence_max_ms: u64,
@@ -236,7 +236,7 @@ impl Live {
     /// Tells every node with a link of its own. Where the queue is full the node does not read; it asks with its next link.
     pub(crate) fn tell_all(&self, message: &ToNode) {
         for direct in self.nodes.values().filter_map(Entry::direct) {
-            let _ = direct.outgoing.try_send(message.clone());
+            let _ = direct.outgoing.try_send(Box::new(message.clone()));
         }
     }
 
@@ -269,7 +269,7 @@ impl Live {
         let link = self.nodes.get_mut(&node)?.direct_mut().filter(|link| link.probe.is_none())?;
         link.probe = Some(number);
         // Where the queue is full the node does not read, and fails the probe rightly.
-        let _ = link.outgoing.try_send(ToNode::Probe { probe: number });
+        let _ = link.outgoing.try_send(Box::new(ToNode::Probe { probe: number }));
         self.change(node, now, |live| live.probing = true);
         Some(Probe { node, number })
     }

@@ -53,7 +53,7 @@ struct Pool {
     registry: Registry,
     connection: Connection,
     _ends: (Transport, Transport),
-    links: Vec<(NodeId, u64, mpsc::Receiver<ToNode>)>,
+    links: Vec<(NodeId, u64, mpsc::Receiver<Box<ToNode>>)>,
 }
 
 impl Pool {

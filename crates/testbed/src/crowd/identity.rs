@@ -57,13 +57,16 @@ fn provider() -> &'static Arc<CryptoProvider> {
     PROVIDER.get_or_init(|| Arc::new(ring::default_provider()))
 }
 
-/// As the crate `transport` has `iroh` set them, as far as they show on the other side of a connection.
+/// As `Transport::connect_to_say_little` has `iroh` set them, as far as they show on the other side of a connection.
 fn settings() -> &'static Arc<noq::TransportConfig> {
     static SETTINGS: OnceLock<Arc<noq::TransportConfig>> = OnceLock::new();
     SETTINGS.get_or_init(|| {
         let mut settings = noq::TransportConfig::default();
+        let mut acknowledged = noq::AckFrequencyConfig::default();
+        acknowledged.ack_eliciting_threshold(0u32.into());
         settings
             .max_concurrent_uni_streams(0u32.into())
+            .ack_frequency_config(Some(acknowledged))
             .keep_alive_interval(Some(KEEP_ALIVE))
             .max_idle_timeout(Some(IDLE_TIME_MAX.try_into().expect("15 s fit")))
             .default_path_keep_alive_interval(Some(KEEP_ALIVE))

@@ -47,6 +47,8 @@ fn main() -> ExitCode {
     match what {
         #[cfg(target_os = "linux")]
         "idle" => runtime.block_on(idle::measure(length)),
+        #[cfg(not(target_os = "linux"))]
+        "idle" => eprintln!("packets can be seen on Linux only"),
         "finality" => runtime.block_on(finality(length)),
         "throughput" => runtime.block_on(throughput(length)),
         "killed" => runtime.block_on(killed::measure(length)),

@@ -43,7 +43,7 @@ need() {
 }
 
 prepare_debian() {
-    have c++ && have cc || need build-essential 'compiles llama.cpp and SQLite, and links'
+    have c++ && have cc || need build-essential 'compiles llama.cpp, and links'
     have cmake || need cmake 'configures llama.cpp'
     [ -n "${LIBCLANG_PATH:-}" ] || dpkg-query -W -f='${db:Status-Status}' libclang-dev 2>/dev/null | grep -q '^installed' ||
         need libclang-dev 'reads the headers of llama.cpp for its Rust binding'
@@ -74,7 +74,7 @@ prepare_debian() {
 
 prepare_macos() {
     if ! xcode-select -p >/dev/null 2>&1; then
-        say 'Missing: the Xcode command line tools, which compile llama.cpp for Metal and SQLite, and link.'
+        say 'Missing: the Xcode command line tools, which compile llama.cpp for Metal, and link.'
         xcode-select --install || true
         say 'error: the command line tools are being installed in a window of their own'
         say 'hint: when it has finished, run the same command again'

@@ -2,7 +2,7 @@
 //!
 //! On a Mac that is an ordinary check. Elsewhere no toolchain of rustup is needed: Debian's `rustc-web` brings the
 //! sources of the standard library, which cargo then checks for the Mac as well, and `ziglang` from PyPI compiles the C
-//! of ring, BLAKE3 and SQLite. llama.cpp with Metal needs Apple's SDK, so the feature `llama` is off. Nothing is linked
+//! of ring and BLAKE3. llama.cpp with Metal needs Apple's SDK, so the feature `llama` is off. Nothing is linked
 //! and nothing runs: this proves types, no more.
 
 use std::fs;

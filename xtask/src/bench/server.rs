@@ -83,8 +83,13 @@ impl Running {
         }
     }
 
+    /// What it has written to standard error.
+    pub(super) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     fn failure(&self, what: &str) -> Failure {
-        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let log = self.log();
         let tail: Vec<&str> = log.lines().rev().take(8).collect();
         let tail: Vec<&str> = tail.into_iter().rev().collect();
         Failure::new(format!("{} {what}; the end of its log:\n{}", self.name, tail.join("\n")))

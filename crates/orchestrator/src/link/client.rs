@@ -1,7 +1,7 @@
 //! A client's link: one stream for each question.
 
 use super::{SEND_TIME_MAX, reading};
-use crate::{anchor, clients::ClientLink, gossip, ledger, matching, outcomes, shared::Shared};
+use crate::{anchor, clients::ClientLink, clock, gossip, ledger, matching, outcomes, shared::Shared};
 use protocol::{
     ids::NodeId,
     limits,
@@ -86,8 +86,13 @@ async fn serve(shared: &Arc<Shared>, client: NodeId, mut sender: Sender, mut rec
         }
         Some(Question::Match(request)) if matching::is_bounded(&request) => {
             let gone = sender.stopped();
+            let begun = clock::instant();
             match matching::answer(shared, client, request, gone).await {
-                Some(reply) => Answer::Match(reply),
+                Some(reply) => {
+                    // `cargo xtask bench links` reads it.
+                    tracing::debug!(took_us = begun.elapsed().as_micros(), "matched");
+                    Answer::Match(reply)
+                }
                 // Dropping the stream cancels it.
                 None => return,
             }

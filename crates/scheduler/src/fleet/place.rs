@@ -118,6 +118,11 @@ impl Placed {
         outlooks.clear();
         canaries.clear();
         there.clear();
+        // Most nodes have one worker, and a vector that grows by itself begins with room for four.
+        let workers = live.workers.len();
+        models.reserve_exact(workers);
+        outlooks.reserve_exact(workers);
+        there.reserve_exact(workers);
         for worker in &live.workers {
             if models.iter().any(|(model, _)| *model == worker.model) {
                 continue;

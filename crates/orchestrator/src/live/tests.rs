@@ -243,3 +243,28 @@ async fn ten_thousand_nodes() {
         longest.as_secs_f64() * 1e6,
     );
 }
+
+#[tokio::test]
+async fn who_says_that_nothing_has_changed_is_there_and_who_says_nothing_is_not() {
+    let mut pool = Pool::new().await;
+    let key = MachineKey::generate();
+    pool.join(key.id(), at(0));
+    let link = pool.links[0].1;
+    let vetted = Vetter::new(key.id()).vet(said(&key, 1, 0), &[], at(0));
+    pool.live.state(key.id(), link, vetted, at(0), SILENCE_MS);
+    let unchanged = |pool: &mut Pool, link, now| pool.live.unchanged(key.id(), link, now, SILENCE_MS);
+    assert_eq!(unchanged(&mut pool, link, at(5_000)), [], "nobody has waited for that");
+    assert!(pool.grant(1, at(10_000)).is_some() && pool.grant(2, at(10_001)).is_none(), "one place");
+    // A task that came and went in between changes nothing either. Who waits for its place has it now.
+    assert_eq!(unchanged(&mut pool, link, at(10_600)), [MODEL]);
+    assert!(pool.grant(3, at(10_601)).is_some());
+    assert_eq!(unchanged(&mut pool, link, at(11_200)), [MODEL]);
+    // What an older link says does not count.
+    assert_eq!(unchanged(&mut pool, link + 1, at(17_000)), []);
+    assert!(pool.grant(4, at(17_200)).is_none(), "silent for six seconds");
+    assert_eq!(unchanged(&mut pool, link, at(18_000)), [MODEL], "it is back");
+    assert!(pool.grant(5, at(18_001)).is_some());
+    pool.live.goodbye(key.id(), link, at(18_002));
+    assert_eq!(unchanged(&mut pool, link, at(18_003)), [], "nothing counts after a goodbye");
+    assert!(pool.grant(6, at(18_700)).is_none());
+}

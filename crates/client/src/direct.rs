@@ -236,7 +236,8 @@ impl Shared {
             }));
         };
         let amount_micro = market::amount_micro(price, prompt_bytes, answer_tokens);
-        Ok(Some((purse.clone(), Offer { price, amount_micro })))
+        let tokens_max = market::tokens_max(prompt_bytes, answer_tokens);
+        Ok(Some((purse.clone(), Offer { price, amount_micro, tokens_max })))
     }
 
     async fn send(

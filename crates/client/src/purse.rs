@@ -47,6 +47,8 @@ pub(crate) struct Purse {
 pub(crate) struct Offer {
     pub(crate) price: Price,
     pub(crate) amount_micro: u64,
+    /// Tokens of the prompt and of the answer that can be true, whatever the node says.
+    pub(crate) tokens_max: (u32, u32),
 }
 
 /// Which work is paid.
@@ -93,7 +95,15 @@ impl Purse {
             ceiling: offer.price,
             until_unix_ms: unix_ms(SystemTime::now()).saturating_add(ORDER_LIFETIME_MS),
         });
-        let tab = Tab { work, price: offer.price, order: order.digest(), prompt_tokens: 0, output_tokens: 0, acked: 0 };
+        let tab = Tab {
+            work,
+            price: offer.price,
+            order: order.digest(),
+            tokens_max: offer.tokens_max,
+            prompt_tokens: 0,
+            output_tokens: 0,
+            acked: 0,
+        };
         (order, tab)
     }
 
@@ -144,6 +154,7 @@ pub(crate) struct Tab {
     work: Work,
     price: Price,
     order: Digest,
+    tokens_max: (u32, u32),
     prompt_tokens: u32,
     output_tokens: u32,
     /// Of the tokens generated, those that were acknowledged.
@@ -151,15 +162,17 @@ pub(crate) struct Tab {
 }
 
 impl Tab {
-    /// Counts a frame; whether it is time for an acknowledgement.
+    /// Counts a frame; whether it is time for an acknowledgement. What cannot be true is counted as far as it can.
     fn note(&mut self, frame: &Frame) -> bool {
+        let (prompt_max, output_max) = self.tokens_max;
         match frame {
             Frame::Started { prompt_tokens } => {
-                self.prompt_tokens = prompt_tokens.saturating_add(self.work.resumed_tokens);
+                self.prompt_tokens = (*prompt_tokens).min(prompt_max).saturating_add(self.work.resumed_tokens);
                 true
             }
             Frame::Tokens { ids, .. } => {
-                self.output_tokens = self.output_tokens.saturating_add(u32::try_from(ids.len()).unwrap_or(u32::MAX));
+                let more = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+                self.output_tokens = self.output_tokens.saturating_add(more).min(output_max);
                 self.output_tokens - self.acked >= ACK_TOKENS
             }
             _ => false,
@@ -275,6 +288,8 @@ mod tests {
 
     const PRICE: Price = Price { prompt_micro: 1_000, output_micro: 2_000 };
 
+    const TOKENS_MAX: (u32, u32) = (20, 200);
+
     fn purse() -> Purse {
         let (closes, _) = mpsc::channel(1);
         Purse { key: MachineKey::generate(), pool: PoolId([1; 32]), closes, settling: TaskTracker::new() }
@@ -289,7 +304,7 @@ mod tests {
         let node = MachineKey::generate();
         let (purse, model) = (purse(), ModelDigest([2; 32]));
         let work = Work { task: TaskId([3; 16]), node: node.id(), model, evidence: [4; 32], resumed_tokens: 5 };
-        let (order, mut tab) = purse.order(work, Offer { price: PRICE, amount_micro: 9 });
+        let (order, mut tab) = purse.order(work, Offer { price: PRICE, amount_micro: 9, tokens_max: TOKENS_MAX });
         let said = trust::open(&order).unwrap();
         assert_eq!((said.node, said.amount_micro, said.ceiling), (node.id(), 9, PRICE));
         assert!(tab.note(&Frame::Started { prompt_tokens: 7 }), "what was read is acknowledged at once");
@@ -297,6 +312,11 @@ mod tests {
         assert!(tab.note(&tokens(1)));
         let ack = trust::open(&purse.ack(&tab)).unwrap();
         assert_eq!((ack.prompt_tokens, ack.output_tokens, ack.order), (12, 128, order.digest()));
+        // What cannot be true is not paid for.
+        tab.note(&Frame::Started { prompt_tokens: u32::MAX });
+        tab.note(&tokens(60_000));
+        let ack = trust::open(&purse.ack(&tab)).unwrap();
+        assert_eq!((ack.prompt_tokens, ack.output_tokens), (20 + 5, 200));
     }
 
     #[test]
@@ -304,7 +324,7 @@ mod tests {
         let node = MachineKey::generate();
         let (purse, model) = (purse(), ModelDigest([2; 32]));
         let work = Work { task: TaskId([3; 16]), node: node.id(), model, evidence: [4; 32], resumed_tokens: 0 };
-        let (order, mut tab) = purse.order(work, Offer { price: PRICE, amount_micro: 9 });
+        let (order, mut tab) = purse.order(work, Offer { price: PRICE, amount_micro: 9, tokens_max: TOKENS_MAX });
         tab.note(&Frame::Started { prompt_tokens: 7 });
         tab.note(&tokens(3));
         let line = ReceiptLine {

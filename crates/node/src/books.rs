@@ -34,6 +34,8 @@ const SAY_EVERY: Duration = Duration::from_millis(500);
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(3);
 /// What could not be agreed on is tried again after this time.
 const AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// And what an orchestrator has refused, after this.
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(20);
 /// So long before an order runs out its work is claimed, even if it still runs.
 const CLAIM_BEFORE_MS: u64 = 2 * 60 * 1000;
 const BILL_BYTES_MAX: usize = 16 << 10;
@@ -231,7 +233,13 @@ impl Books {
                 }
                 (WordOutcome::Agreed, Step::Settle | Step::Claim) => self.forget(&mut inner, id),
                 (WordOutcome::Later, _) => entry.next = Some(Instant::now() + AGAIN_AFTER),
-                (WordOutcome::Refused(why), step) => {
+                // One orchestrator's word: it may be behind, or lie. What is earned is said again, to another one, until
+                // the order has run out.
+                (WordOutcome::Refused(why), step @ (Step::Settle | Step::Claim)) => {
+                    tracing::warn!(task = %id.task, ?step, %why, "an orchestrator does not have work paid");
+                    entry.next = Some(Instant::now() + REFUSED_AGAIN_AFTER);
+                }
+                (WordOutcome::Refused(why), step @ Step::Hold) => {
                     tracing::warn!(task = %id.task, ?step, %why, "work is not paid");
                     entry.standing.send_replace(Standing::Refused(why));
                     self.forget(&mut inner, id);

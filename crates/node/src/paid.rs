@@ -33,7 +33,7 @@ const SETTLE_TIME_MAX: Duration = Duration::from_secs(5);
 const WAITING_MAX: usize = 16;
 /// Frames that go out without an acknowledgement before the node stops. Each has a token at least, but for a few; some are
 /// on their way to an asker that reads slowly.
-const UNACKNOWLEDGED_MAX: usize = 2_048;
+const UNACKNOWLEDGED_MAX: usize = 1_024;
 
 /// A task that is paid. Dropped without a receipt, the last acknowledgement is claimed.
 pub(crate) struct Paid {
@@ -151,8 +151,10 @@ impl Paid {
                 && ack.output_tokens >= self.last.1
         });
         let Some(ack) = right else { return Turn::Stops(Reply::Refused(unpaid("an acknowledgement is none"))) };
+        // Only what is new: an asker that says the same again and again does not get more.
+        let progress = (ack.output_tokens - self.last.1) as usize + usize::from(ack.prompt_tokens > self.last.0);
+        self.unacknowledged = self.unacknowledged.saturating_sub(progress);
         self.last = (ack.prompt_tokens, ack.output_tokens);
-        self.unacknowledged = 0;
         self.shared.books.acked(self.id, signed);
         if is_last {
             return Turn::Last;

@@ -100,6 +100,8 @@ pub(crate) async fn say_one(shared: &Shared, word: Word) -> WordOutcome {
         | Err(SayError::Rejected(Rejection::Ledger(LedgerError::AlreadySettled | LedgerError::AlreadyClaimed))) => {
             WordOutcome::Agreed
         }
+        // It may be agreed on already, and not be known here.
+        Err(SayError::Rejected(Rejection::UnknownMember | Rejection::Ledger(LedgerError::NoHold))) => WordOutcome::Later,
         Err(SayError::Rejected(why)) => WordOutcome::Refused(why.to_string()),
         Err(why) => {
             tracing::debug!(%why, "a word about money has to be said again");

@@ -66,11 +66,16 @@ pub const ORDER_LIFETIME_MS: u64 = 30 * 60 * 1000;
 /// An asker acknowledges what it got each time that it is so many tokens more: what a node may lose.
 pub const ACK_TOKENS: u32 = 128;
 
+/// The tokens that a task of these sizes is paid for at most: of its prompt, and of its answer.
+pub fn tokens_max(prompt_bucket_bytes: u32, answer_bucket_tokens: u32) -> (u32, u32) {
+    let answer_tokens = if answer_bucket_tokens == 0 { UNBOUND_TOKENS } else { answer_bucket_tokens };
+    (prompt_bucket_bytes.saturating_add(TEMPLATE_TOKENS), answer_tokens)
+}
+
 /// What a task of these sizes costs at most, in micro-credits: an order holds as much. A prompt has no more tokens than
 /// bytes, but for those of the template. At least 1 where there is a price at all.
 pub fn amount_micro(price: Price, prompt_bucket_bytes: u32, answer_bucket_tokens: u32) -> u64 {
-    let answer_tokens = if answer_bucket_tokens == 0 { UNBOUND_TOKENS } else { answer_bucket_tokens };
-    let prompt_tokens = prompt_bucket_bytes.saturating_add(TEMPLATE_TOKENS);
+    let (prompt_tokens, answer_tokens) = tokens_max(prompt_bucket_bytes, answer_bucket_tokens);
     if price == Price::default() { 0 } else { price.of(prompt_tokens, answer_tokens).saturating_add(1) }
 }
 

@@ -52,6 +52,8 @@ pub(crate) const STANDING: u8 = 0x13;
 pub(crate) const ACCOUNT: u8 = 0x20;
 pub(crate) const HOLD: u8 = 0x21;
 pub(crate) const BLOCK: u8 = 0x24;
+const DUE_COUNT: u8 = 0x22;
+const DUE: u8 = 0x23;
 pub(crate) const MODEL: u8 = 0x31;
 pub(crate) const MEASUREMENT: u8 = 0x33;
 pub(crate) const INVITE: u8 = 0x40;
@@ -60,7 +62,7 @@ pub(crate) const FAULT: u8 = 0x60;
 /// Whether a record says who has credits or pays whom: what is under these bytes is shown to those whom it concerns, and to
 /// those who read the whole ledger.
 pub fn is_of_ledger(key: &[u8]) -> bool {
-    matches!(key.first(), Some(&(ACCOUNT | HOLD)))
+    matches!(key.first(), Some(&(ACCOUNT | HOLD | DUE_COUNT | DUE | BLOCK)))
 }
 
 /// The key of a record of type `R`.
@@ -153,8 +155,8 @@ keys! {
     pub account(account: AccountId) -> Account = ACCOUNT, [&account.0];
     /// Credits held for a node's work on a task. By its asker too, so that nobody can take another's task id.
     pub hold(id: HoldId) -> Hold = HOLD, [&id.client.0, &id.task.0, &id.node.0];
-    pub(crate) due_count(minute: u64) -> u32 = 0x22, [&minute.to_be_bytes()];
-    pub(crate) due(minute: u64, number: u32) -> HoldId = 0x23, [&minute.to_be_bytes(), &number.to_be_bytes()];
+    pub(crate) due_count(minute: u64) -> u32 = DUE_COUNT, [&minute.to_be_bytes()];
+    pub(crate) due(minute: u64, number: u32) -> HoldId = DUE, [&minute.to_be_bytes(), &number.to_be_bytes()];
     /// Whether one account blocks another.
     pub block(account: AccountId, other: AccountId) -> Mark = BLOCK, [&account.0, &other.0];
     /// The model that came in this place; the first is the default.

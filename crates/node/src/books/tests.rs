@@ -94,6 +94,19 @@ fn an_order_is_held_then_settled_then_forgotten() {
 }
 
 #[test]
+fn what_is_earned_is_not_forgotten_by_one_refusal() {
+    let (both, books) = (Both::new(), Books::open(None));
+    books.begin(both.id, both.order.clone(), 1 << 50).unwrap();
+    let (number, _) = both.next(&books).unwrap();
+    books.said(number, vec![WordOutcome::Agreed]);
+    books.receipted(both.id, both.receipt());
+    let (number, words) = both.next(&books).unwrap();
+    assert!(matches!(words[..], [Word::Settle(_)]));
+    books.said(number, vec![WordOutcome::Refused("there is no such hold".to_owned())]);
+    assert_eq!(books.count(), 1, "another orchestrator is asked later");
+}
+
+#[test]
 fn what_is_refused_is_told_and_what_never_began_is_forgotten() {
     let (both, books) = (Both::new(), Books::open(None));
     let standing = books.begin(both.id, both.order.clone(), 1 << 50).unwrap();

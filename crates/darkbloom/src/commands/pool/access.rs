@@ -117,10 +117,16 @@ impl Access {
     }
 }
 
-/// The one machine that a text means.
+/// So many characters of an id are never taken for a name.
+const ID_CHARS_MIN: usize = 6;
+
+/// The one machine that a text means. What looks like an id is one: a machine may call itself by another's id, or by its
+/// beginning.
 pub fn meant(text: &str, members: &[NodeId], names: &[(NodeId, String)]) -> Result<NodeId, Failure> {
     let folded = text.to_ascii_lowercase();
-    let by_name: Vec<NodeId> = names.iter().filter(|(_, name)| name == text).map(|(node, _)| *node).collect();
+    let is_id = folded.len() >= ID_CHARS_MIN && folded.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let by_name: Vec<NodeId> =
+        names.iter().filter(|(_, name)| !is_id && name == text).map(|(node, _)| *node).collect();
     let found: Vec<NodeId> = match by_name.as_slice() {
         [] => members.iter().copied().filter(|node| node.to_string().starts_with(&folded)).collect(),
         _ => by_name,
@@ -150,6 +156,11 @@ mod tests {
         assert_eq!(meant("ACac"), Ok(two));
         assert_eq!(meant(&one.to_string()), Ok(one));
         assert_eq!(meant("laptop"), Ok(two));
+        // Whoever calls itself by another's id is not meant by it.
+        let posing = vec![(two, one.to_string()), (two, one.to_string()[..8].to_owned())];
+        for text in [&one.to_string()[..], &one.to_string()[..8]] {
+            assert_eq!(super::meant(text, &[one, two], &posing).ok(), Some(one));
+        }
         assert!(meant("a").unwrap_err().contains("more than one"));
         assert!(meant("desk").unwrap_err().contains("more than one"));
         assert!(meant("tower").unwrap_err().contains("no machine"));

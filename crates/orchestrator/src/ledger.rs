@@ -101,7 +101,9 @@ pub(crate) async fn say_one(shared: &Shared, word: Word) -> WordOutcome {
             WordOutcome::Agreed
         }
         // It may be agreed on already, and not be known here.
-        Err(SayError::Rejected(Rejection::UnknownMember | Rejection::Ledger(LedgerError::NoHold))) => WordOutcome::Later,
+        Err(SayError::Rejected(Rejection::UnknownMember | Rejection::Ledger(LedgerError::NoHold))) => {
+            WordOutcome::Later
+        }
         Err(SayError::Rejected(why)) => WordOutcome::Refused(why.to_string()),
         Err(why) => {
             tracing::debug!(%why, "a word about money has to be said again");

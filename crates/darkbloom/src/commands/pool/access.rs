@@ -125,8 +125,7 @@ const ID_CHARS_MIN: usize = 6;
 pub fn meant(text: &str, members: &[NodeId], names: &[(NodeId, String)]) -> Result<NodeId, Failure> {
     let folded = text.to_ascii_lowercase();
     let is_id = folded.len() >= ID_CHARS_MIN && folded.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let by_name: Vec<NodeId> =
-        names.iter().filter(|(_, name)| !is_id && name == text).map(|(node, _)| *node).collect();
+    let by_name: Vec<NodeId> = names.iter().filter(|(_, name)| !is_id && name == text).map(|(node, _)| *node).collect();
     let found: Vec<NodeId> = match by_name.as_slice() {
         [] => members.iter().copied().filter(|node| node.to_string().starts_with(&folded)).collect(),
         _ => by_name,
